@@ -1,0 +1,2 @@
+//! Load generators.
+fn main() {}

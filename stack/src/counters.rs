@@ -1,0 +1,53 @@
+//! What happened, in numbers that only grow; written out as one JSON object at exit (`USERSTACK_STATS`).
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+        /// The stack's counters.
+        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
+
+        impl Counters {
+            /// Calls `visit` with each counter's name and value.
+            pub fn for_each(&self, mut visit: impl FnMut(&'static str, u64)) {
+                $(visit(stringify!($name), self.$name);)*
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames received from the links.
+    rx_frames,
+    /// Bytes received from the links, Ethernet headers included.
+    rx_bytes,
+    /// Frames handed to the links.
+    tx_frames,
+    /// Bytes handed to the links, Ethernet headers included.
+    tx_bytes,
+    /// Flows opened by connect.
+    flows_opened,
+    /// Flows accepted into a listener's accept queue.
+    flows_accepted,
+    /// Flows that ended by a RST of the peer.
+    flows_reset,
+    /// Segments that were sent again.
+    retransmissions,
+    /// RSTs sent for segments that belong to no flow.
+    resets_sent,
+    /// Drops: a header that does not parse, or a packet that is not for a socket.
+    drop_malformed,
+    /// Drops: a checksum that does not hold.
+    drop_checksum,
+    /// Drops: SYNs, because the listener's backlog was full.
+    drop_backlog,
+    /// Drops: no free frame to send from.
+    drop_no_frame,
+    /// Drops: no next hop, or its queue of waiting packets was full.
+    drop_no_next_hop,
+    /// Drops: bytes beyond the advertised window.
+    drop_beyond_window,
+    /// System calls that told the kernel of frames to send.
+    kicks,
+    /// Turns of the stack.
+    turns,
+}

@@ -1,0 +1,2 @@
+//! The only system calls and the only unsafe of the stack: AF_XDP rings, netlink, the steering maps.
+#![allow(unsafe_code)]
