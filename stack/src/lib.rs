@@ -11,6 +11,10 @@ pub mod kernel;
 pub mod limits;
 pub mod link;
 pub mod outside;
+pub mod readiness;
+pub mod socket;
+pub mod stack;
 
 pub use errno::Errno;
+pub use readiness::Readiness;
 pub use smoltcp::time::{Duration, Instant};
