@@ -1,2 +1,0 @@
-//! Load generators.
-fn main() {}
