@@ -1,7 +1,67 @@
 //! Every bound of the stack, with its reason.
 
+use crate::Duration;
+
 /// Frames taken from or given to a ring at once: enough to spread a kick's cost, few enough to stay in the L1 cache.
 pub const BURST_FRAMES_MAX: usize = 64;
 
 /// Room in front of an IP packet for the Ethernet header and one VLAN tag.
 pub const LINK_HEADER_LEN_MAX: usize = 18;
+
+/// Packets under way in one direction of a wire in memory: more than any simulation means to have, so that an end
+/// that nobody reads does not fill the memory.
+pub const WIRE_PACKETS_MAX: usize = 1 << 16;
+
+/// Bytes of a flow's receive buffer. At most 65,535, so that the window needs no scaling.
+pub const RECEIVE_BUFFER_LEN: usize = 65_535;
+
+/// Bytes of a flow's send buffer.
+pub const SEND_BUFFER_LEN: usize = 65_536;
+
+/// Flows of a stack. 2^20 of them would take 130 GB of (lazily mapped) buffers; a process has fewer fds than that.
+pub const FLOWS_MAX: usize = 1 << 20;
+
+/// Listeners of a stack: a server with a port for each of its services has tens.
+pub const LISTENERS_MAX: usize = 1 << 14;
+
+/// Claimed ports: every port for every local address that is in use.
+pub const CLAIMS_MAX: usize = 1 << 20;
+
+/// Flows in TIME-WAIT: Linux's default for tcp_max_tw_buckets.
+pub const TIME_WAIT_MAX: usize = 1 << 18;
+
+/// How long a closed flow is remembered: Linux's TCP_TIMEWAIT_LEN.
+pub const TIME_WAIT_LEN: Duration = Duration::from_secs(60);
+
+/// Half-open flows that a listener may have whatever its backlog: Linux would answer with SYN cookies from there on.
+pub const HALF_OPEN_MIN: usize = 256;
+
+/// How long a SYN goes unanswered before connect(2) fails: Linux's tcp_syn_retries of 6.
+pub const SYN_SENT_LEN: Duration = Duration::from_secs(127);
+
+/// How long a SYN-ACK goes unanswered: Linux's tcp_synack_retries of 5.
+pub const SYN_RECEIVED_LEN: Duration = Duration::from_secs(63);
+
+/// How long a flow that its owner has closed may wait for the peer's FIN: Linux's tcp_fin_timeout.
+pub const FIN_WAIT_2_LEN: Duration = Duration::from_secs(60);
+
+/// How long a flow that its owner has closed may try to deliver what is queued: Linux's tcp_orphan_retries, about.
+pub const ORPHAN_LEN: Duration = Duration::from_secs(100);
+
+/// Bursts taken from one link in one turn, before the others and the timers have theirs.
+pub const BURSTS_PER_TURN: usize = 4;
+
+/// Segments that a flow may send before the next one has its turn.
+pub const SEGMENTS_PER_EGRESS: usize = 64;
+
+/// How often the kernel's route changes are read: a system call.
+pub const ROUTES_REFRESH: Duration = Duration::from_millis(10);
+
+/// How often a next hop that is being resolved is asked for again.
+pub const RESOLVE_RETRY: Duration = Duration::from_millis(1);
+
+/// How long a next hop may stay unresolved before connect(2) fails with EHOSTUNREACH: about what ARP takes to give up.
+pub const RESOLVE_LEN: Duration = Duration::from_secs(3);
+
+/// The largest IP packet that is put together from several frames.
+pub const PACKET_LEN_MAX: usize = 65_535;

@@ -1,6 +1,8 @@
 //! A link moves owned frames between the stack and a wire: the trait, and middleware that wraps it.
 
+pub mod fault;
 pub mod frame;
+pub mod wire;
 
 use crate::Instant;
 pub use frame::Frame;
