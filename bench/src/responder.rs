@@ -22,13 +22,12 @@ const ACK: u8 = 0x10;
 const WINDOW: u16 = 65_535;
 const TTL: u8 = 64;
 
-/// Turns the received Ethernet frame of `frame_len` bytes at the start of `buffer` into its answer and returns the answer's
-/// length; `None` when it needs none.
+/// Writes the answer to the received Ethernet frame to the start of `out` and returns its length; `None` when it needs none.
 ///
-/// The segment is IPv4 without options and unfragmented, as the steering program lets through. `buffer` holds at least
-/// [`ANSWER_LEN_MAX`] bytes. A SYN gets a SYN-ACK, data 64 bytes and their acknowledgement, a FIN a FIN (RFC 9293, 3.10).
-pub fn answer(buffer: &mut [u8], frame_len: usize) -> Option<usize> {
-    let segment = Segment::parse(&buffer[..frame_len])?;
+/// The frame carries TCP over IPv4, without IP options and unfragmented, as the steering program lets through. A SYN gets
+/// a SYN-ACK, data 64 bytes and their acknowledgement, a FIN a FIN (RFC 9293, 3.10).
+pub fn answer(frame: &[u8], out: &mut [u8; ANSWER_LEN_MAX]) -> Option<usize> {
+    let segment = Segment::parse(frame)?;
     let (flags, payload_len) = match segment {
         Segment { flags, .. } if flags & RST != 0 => return None,
         Segment { flags, .. } if flags & SYN != 0 => (SYN | ACK, 0),
@@ -37,19 +36,52 @@ pub fn answer(buffer: &mut [u8], frame_len: usize) -> Option<usize> {
         _ => (ACK | PSH, MESSAGE_LEN),
     };
     let occupied = segment.payload_len + u32::from(segment.flags & (SYN | FIN) != 0);
-    reverse_addresses(buffer);
-    write_ip(&mut buffer[ETHERNET_LEN..], payload_len);
-    let tcp = &mut buffer[ETHERNET_LEN + IP_LEN..];
-    // The client's acknowledgement is our next sequence number; its SYN has none, and any start will do.
+
+    let (ethernet, packet) = out.split_at_mut(ETHERNET_LEN);
+    ethernet[..6].copy_from_slice(&frame[6..12]);
+    ethernet[6..12].copy_from_slice(&frame[..6]);
+    ethernet[12..].copy_from_slice(&frame[12..ETHERNET_LEN]);
+    let received = &frame[ETHERNET_LEN..];
+    let (ip, tcp) = packet[..IP_LEN + TCP_LEN + payload_len].split_at_mut(IP_LEN);
+    write_ip(ip, received, tcp.len());
+    tcp[..2].copy_from_slice(&received[IP_LEN + 2..IP_LEN + 4]);
+    tcp[2..4].copy_from_slice(&received[IP_LEN..IP_LEN + 2]);
+    // What the client acknowledges is our next sequence number; a SYN acknowledges nothing, and any start will do.
     tcp[4..8].copy_from_slice(&segment.ack.to_be_bytes());
     tcp[8..12].copy_from_slice(&segment.seq.wrapping_add(occupied).to_be_bytes());
     tcp[12] = ((TCP_LEN / 4) << 4) as u8;
     tcp[13] = flags;
     tcp[14..16].copy_from_slice(&WINDOW.to_be_bytes());
-    tcp[18..20].fill(0);
-    tcp[TCP_LEN..TCP_LEN + payload_len].fill(b'x');
-    write_tcp_checksum(&mut buffer[ETHERNET_LEN..HEADERS_LEN + payload_len]);
+    tcp[16..TCP_LEN].fill(0);
+    tcp[TCP_LEN..].fill(b'x');
+    let pseudo_header = checksum_words(&ip[12..]) + libc::IPPROTO_TCP as u32 + tcp.len() as u32;
+    let sum = checksum(checksum_words(tcp) + pseudo_header);
+    tcp[16..18].copy_from_slice(&sum.to_be_bytes());
     Some(HEADERS_LEN + payload_len)
+}
+
+/// Writes the IP header of the answer to the packet `received` (RFC 791, 3.1).
+fn write_ip(ip: &mut [u8], received: &[u8], tcp_len: usize) {
+    ip.fill(0);
+    ip[0] = 0x45;
+    ip[2..4].copy_from_slice(&((IP_LEN + tcp_len) as u16).to_be_bytes());
+    ip[8] = TTL;
+    ip[9] = libc::IPPROTO_TCP as u8;
+    ip[12..16].copy_from_slice(&received[16..20]);
+    ip[16..20].copy_from_slice(&received[12..16]);
+    let sum = checksum(checksum_words(ip));
+    ip[10..12].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Sums an even number of bytes as 16-bit words (RFC 1071).
+fn checksum_words(bytes: &[u8]) -> u32 {
+    bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()
+}
+
+/// Folds a sum of words into the Internet checksum (RFC 1071).
+fn checksum(sum: u32) -> u16 {
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
 }
 
 /// What an answer needs of the segment that it answers.
@@ -72,42 +104,6 @@ impl Segment {
     }
 }
 
-/// Swaps source and destination in all three headers.
-fn reverse_addresses(frame: &mut [u8]) {
-    let mut swap = |first: usize, second: usize, len: usize| {
-        let (left, right) = frame.split_at_mut(second);
-        left[first..first + len].swap_with_slice(&mut right[..len]);
-    };
-    swap(0, 6, 6);
-    swap(ETHERNET_LEN + 12, ETHERNET_LEN + 16, 4);
-    swap(ETHERNET_LEN + IP_LEN, ETHERNET_LEN + IP_LEN + 2, 2);
-}
-
-fn write_ip(ip: &mut [u8], payload_len: usize) {
-    ip[2..4].copy_from_slice(&((IP_LEN + TCP_LEN + payload_len) as u16).to_be_bytes());
-    ip[8] = TTL;
-    ip[10..12].fill(0);
-    let sum = checksum(&ip[..IP_LEN], 0);
-    ip[10..12].copy_from_slice(&sum.to_be_bytes());
-}
-
-fn write_tcp_checksum(packet: &mut [u8]) {
-    packet[IP_LEN + 16..IP_LEN + 18].fill(0);
-    let tcp_len = packet.len() - IP_LEN;
-    let pseudo_header = libc::IPPROTO_TCP as u32 + tcp_len as u32;
-    // The addresses stand right in front of the TCP header.
-    let sum = checksum(&packet[12..], pseudo_header);
-    packet[IP_LEN + 16..IP_LEN + 18].copy_from_slice(&sum.to_be_bytes());
-}
-
-/// The Internet checksum of `bytes`, an even number of them, and `start` (RFC 1071).
-fn checksum(bytes: &[u8], start: u32) -> u16 {
-    let words = bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
-    let sum: u32 = words.sum::<u32>() + start;
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,14 +111,12 @@ mod tests {
     const SEQ: u32 = u32::MAX - 10;
     const SEGMENT_ACK: u32 = 7_000;
 
-    /// A frame with 12 bytes of TCP options, in a buffer with room for the answer.
-    fn segment(flags: u8, payload_len: usize) -> (Vec<u8>, usize) {
-        let mut frame = vec![0; 256];
-        frame[..12].copy_from_slice(b"DESTINSOURCE");
+    /// A frame whose segment carries 12 bytes of TCP options.
+    fn segment(flags: u8, payload_len: usize) -> Vec<u8> {
+        let mut frame = vec![0; HEADERS_LEN + 12 + payload_len];
+        frame[..ETHERNET_LEN].copy_from_slice(b"DESTINSOURCE\x08\x00");
         let ip = &mut frame[ETHERNET_LEN..];
-        ip[0] = 0x45;
         ip[2..4].copy_from_slice(&((IP_LEN + 32 + payload_len) as u16).to_be_bytes());
-        ip[9] = libc::IPPROTO_TCP as u8;
         ip[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
         let tcp = &mut ip[IP_LEN..];
         tcp[..4].copy_from_slice(&[1, 2, 3, 4]);
@@ -130,21 +124,25 @@ mod tests {
         tcp[8..12].copy_from_slice(&SEGMENT_ACK.to_be_bytes());
         tcp[12] = 8 << 4;
         tcp[13] = flags;
-        (frame, HEADERS_LEN + 12 + payload_len)
+        frame
     }
 
+    /// Checks the flags of the answer to a segment, how much of the sequence space it acknowledges, and its payload's length.
     fn check(flags: u8, payload_len: usize, expected: Option<(u8, u32, usize)>) {
-        let (mut buffer, frame_len) = segment(flags, payload_len);
-        let Some(answer_len) = answer(&mut buffer, frame_len) else { return assert_eq!(None, expected) };
-        let packet = &buffer[ETHERNET_LEN..answer_len];
-        let answered = Segment::parse(&buffer[..answer_len]).unwrap();
-        let occupied = answered.ack.wrapping_sub(SEQ);
-        assert_eq!(Some((answered.flags, occupied, answered.payload_len as usize)), expected);
+        let mut out = [0xff; ANSWER_LEN_MAX];
+        let Some(answer_len) = answer(&segment(flags, payload_len), &mut out) else {
+            return assert_eq!(None, expected);
+        };
+        let packet = &out[ETHERNET_LEN..answer_len];
+        let answered = Segment::parse(&out[..answer_len]).unwrap();
+        let acknowledged = answered.ack.wrapping_sub(SEQ);
+        assert_eq!(Some((answered.flags, acknowledged, answered.payload_len as usize)), expected);
         assert_eq!(answered.seq, SEGMENT_ACK);
-        assert_eq!(&buffer[..12], b"SOURCEDESTIN");
+        assert_eq!(&out[..ETHERNET_LEN], b"SOURCEDESTIN\x08\x00");
         assert_eq!(packet[12..24], [10, 0, 0, 2, 10, 0, 0, 1, 3, 4, 1, 2]);
-        assert_eq!(checksum(&packet[..IP_LEN], 0), 0);
-        assert_eq!(checksum(&packet[12..], libc::IPPROTO_TCP as u32 + (packet.len() - IP_LEN) as u32), 0);
+        assert_eq!(checksum(checksum_words(&packet[..IP_LEN])), 0);
+        let pseudo_header = libc::IPPROTO_TCP as u32 + (packet.len() - IP_LEN) as u32;
+        assert_eq!(checksum(checksum_words(&packet[12..]) + pseudo_header), 0);
     }
 
     #[test]
@@ -159,9 +157,9 @@ mod tests {
 
     #[test]
     fn a_frame_that_ends_early_gets_none() {
-        for len in 0..HEADERS_LEN + 12 {
-            let (mut buffer, _) = segment(SYN, 0);
-            assert_eq!(answer(&mut buffer, len), None);
+        let frame = segment(SYN, 0);
+        for len in 0..frame.len() {
+            assert_eq!(answer(&frame[..len], &mut [0; ANSWER_LEN_MAX]), None);
         }
     }
 }
