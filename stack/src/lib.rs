@@ -5,15 +5,32 @@
 //! It knows no fd, no clock and no thread; [`kernel`] holds its only system calls and its only unsafe.
 #![deny(unsafe_code)]
 
+mod buffers;
+mod checksum;
 pub mod counters;
+mod egress;
 pub mod errno;
+mod flow;
+mod flow_table;
+mod frame_device;
 pub mod kernel;
+mod life;
 pub mod limits;
 pub mod link;
+mod listener;
 pub mod outside;
+mod packet;
+mod port_space;
 pub mod readiness;
+mod ready_list;
+mod rx;
+mod slab;
 pub mod socket;
 pub mod stack;
+mod time_wait;
+mod timer_wheel;
+mod tx;
+mod wire_state;
 
 pub use errno::Errno;
 pub use readiness::Readiness;

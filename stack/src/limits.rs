@@ -65,3 +65,15 @@ pub const RESOLVE_LEN: Duration = Duration::from_secs(3);
 
 /// The largest IP packet that is put together from several frames.
 pub const PACKET_LEN_MAX: usize = 65_535;
+
+/// The smallest MTU that a route may have: IPv6's (RFC 8200, 5), and room for headers and options in any case.
+pub const MTU_MIN: usize = 576;
+
+/// Frames of a UMEM, half to receive and half to send: a few bursts, and a window's worth of segments to send.
+pub const UMEM_FRAMES_MIN: u32 = 512;
+
+/// 128 MiB of frames: more than any burst of a fast NIC's queue needs.
+pub const UMEM_FRAMES_MAX: u32 = 1 << 16;
+
+/// How long a receive queue may stay busy after its owner has closed it: measured at 45 ms at most.
+pub const QUEUE_RELEASE_MS_MAX: u32 = 60;

@@ -1,11 +1,27 @@
-//! The stack and its turn.
+//! The stack and its turn: received frames, due timers, what the flows have to say, one kick a link.
 
-use crate::counters::Counters;
-use crate::link::Link;
-use crate::outside::{Hop, InterfaceId, LinkId, Routes, Steer};
-use crate::readiness::Readiness;
-use crate::socket::{FlowId, Socket};
 use crate::Instant;
+use crate::buffers::Buffers;
+use crate::counters::Counters;
+use crate::flow::Flow;
+use crate::flow_table::FlowTable;
+use crate::frame_device::{FrameDevice, Outgoing};
+use crate::limits::{
+    BURST_FRAMES_MAX, BURSTS_PER_TURN, FLOWS_MAX, LISTENERS_MAX, PACKET_LEN_MAX, RESOLVE_RETRY, ROUTES_REFRESH,
+};
+use crate::link::{Frame, Link};
+use crate::listener::Listeners;
+use crate::outside::{Hop, InterfaceId, LinkId, Routes, Steer};
+use crate::port_space::PortSpace;
+use crate::readiness::Readiness;
+use crate::ready_list::ReadyList;
+use crate::slab::{Key, Slab};
+use crate::socket::{FlowId, ListenerId, Socket};
+use crate::time_wait::TimeWait;
+use crate::timer_wheel::TimerWheel;
+use crate::tx::Port;
+use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::wire::HardwareAddress;
 use std::net::IpAddr;
 
 /// A ready socket, as popped from the ready list.
@@ -20,70 +36,284 @@ pub struct Ready {
     pub rose: Readiness,
 }
 
-/// A TCP/IP stack over some links.
-pub struct Stack {}
+/// A smoltcp interface: it captures its MTU when it is made, so there is one for each.
+pub(crate) struct MtuInterface {
+    pub mtu: usize,
+    pub interface: Interface,
+}
 
-#[allow(unused_variables, missing_docs)]
+/// A TCP/IP stack over some links.
+///
+/// Its methods are spread over the files of what they do: here the turn, in `rx` the way in, in `egress` the way
+/// out, in `life` how flows begin and end, in `socket/tcp` what the shim calls.
+pub struct Stack {
+    pub(crate) now: Instant,
+    pub(crate) counters: Counters,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) flows: Slab<Flow>,
+    pub(crate) flow_table: FlowTable,
+    pub(crate) listeners: Listeners,
+    pub(crate) time_wait: TimeWait,
+    pub(crate) claims: PortSpace,
+    pub(crate) wheel: TimerWheel,
+    pub(crate) ready: ReadyList,
+    pub(crate) routes: Box<dyn Routes>,
+    pub(crate) interfaces: Vec<MtuInterface>,
+    pub(crate) buffers: Buffers,
+    pub(crate) outgoing: Outgoing,
+    /// The set of no socket: what smoltcp answers with a RST.
+    pub(crate) no_sockets: SocketSet<'static>,
+    /// Flows that may have something to send.
+    pub(crate) dirty: Vec<Key>,
+    /// Flows that found no free frame, or had more to say than one turn allows.
+    pub(crate) unfinished: Vec<Key>,
+    /// The frames so far of a packet that spans several.
+    pub(crate) partial: Vec<u8>,
+    seed: u64,
+    burst: Vec<Frame>,
+    due: Vec<Key>,
+    dirty_spare: Vec<Key>,
+    routes_refreshed: Instant,
+}
+
 impl Stack {
     /// A stack without links. `seed` feeds all its randomness.
     pub fn new(routes: Box<dyn Routes>, steer: Box<dyn Steer>, seed: u64, now: Instant) -> Stack {
-        todo!()
+        Stack {
+            now,
+            counters: Counters::default(),
+            ports: Vec::new(),
+            flows: Slab::new(FLOWS_MAX),
+            flow_table: FlowTable::new(seed),
+            listeners: Listeners::new(LISTENERS_MAX),
+            time_wait: TimeWait::new(seed),
+            claims: PortSpace::new(steer),
+            wheel: TimerWheel::new(now),
+            ready: ReadyList::default(),
+            routes,
+            interfaces: Vec::new(),
+            buffers: Buffers::default(),
+            outgoing: Outgoing::new(),
+            no_sockets: SocketSet::new(Vec::new()),
+            dirty: Vec::new(),
+            unfinished: Vec::new(),
+            partial: Vec::with_capacity(PACKET_LEN_MAX),
+            seed,
+            burst: Vec::with_capacity(BURST_FRAMES_MAX),
+            due: Vec::new(),
+            dirty_spare: Vec::new(),
+            routes_refreshed: now,
+        }
     }
+
     /// Adds one queue of an interface.
-    pub fn add_link(&mut self, interface: InterfaceId, queue: u32, link: Box<dyn Link>) -> LinkId {
-        todo!()
+    pub fn add_link(&mut self, interface: InterfaceId, link: Box<dyn Link>) -> LinkId {
+        let id = LinkId(self.ports.len() as u16);
+        self.interface_for(link.mtu());
+        self.ports.push(Port::new(link, interface));
+        id
     }
-    /// One turn, run to completion: received frames, due timers, what the flows have to say, one kick. True if it
-    /// found a frame or a timer.
+
+    /// One turn, run to completion: received frames, due timers, what the flows have to say, one kick a link. True if
+    /// it found a frame or a timer.
     pub fn poll(&mut self, now: Instant) -> bool {
-        todo!()
+        self.now = now;
+        self.counters.turns += 1;
+        let received = self.receive_bursts(now);
+        let fired = self.fire_timers(now);
+        if now >= self.routes_refreshed + ROUTES_REFRESH {
+            self.routes_refreshed = now;
+            self.routes.refresh(now);
+        }
+        self.flush(now);
+        received || fired
     }
-    /// Sends what the calls since the last turn have left to send, with one kick. Cheap if there is nothing.
+
+    /// Sends what the calls since the last turn have left to send, with one kick a link. Cheap if there is nothing.
     pub fn flush(&mut self, now: Instant) {
-        todo!()
+        self.now = now;
+        self.dirty.append(&mut self.unfinished);
+        // Whom egress marks anew waits for the next flush, or this could go on for ever.
+        let mut dirty = std::mem::replace(&mut self.dirty, std::mem::take(&mut self.dirty_spare));
+        for key in dirty.drain(..) {
+            self.egress(key, now);
+        }
+        self.dirty_spare = dirty;
+        for port in &mut self.ports {
+            port.flush(now, &mut self.counters);
+        }
     }
-    /// Whether calls have left something to send that `flush` or `poll` has not sent yet.
+
+    /// Whether there is something left to send that `flush` or `poll` has not sent yet.
     pub fn flush_pending(&self) -> bool {
-        todo!()
+        !self.dirty.is_empty() || !self.unfinished.is_empty() || self.ports.iter().any(Port::is_pending)
     }
+
     /// Whether a frame is waiting in a ring: what a spinning thread looks at.
     pub fn rx_pending(&mut self) -> bool {
-        todo!()
+        self.ports.iter_mut().any(|port| port.link.rx_pending())
     }
+
     /// When the next timer is due: how long a thread may sleep.
     pub fn deadline(&self) -> Option<Instant> {
-        todo!()
+        let retry = self.flush_pending().then(|| self.now + RESOLVE_RETRY);
+        [retry, self.wheel.next_deadline(), self.time_wait.next_deadline()].into_iter().flatten().min()
     }
+
     /// Takes the next socket to which something has happened.
     pub fn next_ready(&mut self) -> Option<Ready> {
-        todo!()
+        loop {
+            let socket = self.ready.pop()?;
+            let watch = match socket {
+                Socket::Flow(FlowId(key)) => self.flows.get_mut(key).map(|flow| &mut flow.watch),
+                Socket::Listener(ListenerId(key)) => self.listeners.get_mut(key).map(|listener| &mut listener.watch),
+            };
+            let Some(watch) = watch else { continue };
+            let rose = watch.take();
+            if watch.token != 0 {
+                return Some(Ready { socket, token: watch.token, rose });
+            }
+        }
     }
-    /// Names a socket for `next_ready`. Something that is already true is not reported: ask `readiness` after this.
+
+    /// Names a socket for `next_ready`; 0 silences it. What is already true is not reported: ask `readiness` after
+    /// this.
     pub fn set_token(&mut self, socket: Socket, token: u64) {
-        todo!()
+        match socket {
+            Socket::Flow(FlowId(key)) => {
+                if let Some(flow) = self.flows.get_mut(key) {
+                    flow.watch.token = token;
+                }
+            }
+            Socket::Listener(ListenerId(key)) => {
+                if let Some(listener) = self.listeners.get_mut(key) {
+                    listener.watch.token = token;
+                }
+            }
+        }
     }
-    /// What is true of a socket now.
+
+    /// What is true of a socket now; of one that is gone, what is true of a closed one.
     pub fn readiness(&self, socket: Socket) -> Readiness {
-        todo!()
+        match socket {
+            Socket::Flow(FlowId(key)) => self.flows.get(key).map_or(Readiness::HANGUP, Flow::readiness),
+            Socket::Listener(ListenerId(key)) => match self.listeners.get(key) {
+                Some(listener) if !listener.accept_queue.is_empty() => Readiness::READABLE,
+                _ => Readiness::default(),
+            },
+        }
     }
+
     /// How to reach `remote`.
     pub fn route(&mut self, local: Option<IpAddr>, remote: IpAddr, now: Instant) -> Hop {
-        todo!()
+        self.routes.next_hop(local, remote, now)
     }
-    /// Open flows (embryonic and orphaned ones included).
+
+    /// Open flows (half open and orphaned ones included).
     pub fn flow_count(&self) -> usize {
-        todo!()
+        self.flows.len()
     }
+
+    /// Whether there is nothing that time or a packet could change: a thread that watches may stop.
+    pub fn is_idle(&self) -> bool {
+        self.flows.len() == 0 && self.time_wait.len() == 0 && !self.flush_pending()
+    }
+
     /// Flows, closed by their owner or not, that still have bytes or a FIN to deliver: what exit waits for.
     pub fn undelivered(&self) -> usize {
-        todo!()
+        self.flows.iter().filter(|(_, flow)| flow.is_undelivered()).count()
     }
+
+    /// Whether anything of ours, TIME-WAIT included, lives on a port that was connected from: then the kernel must
+    /// go on reserving it.
+    pub fn is_port_held(&self, address: IpAddr, port: u16) -> bool {
+        self.claims.is_held(address, port)
+    }
+
     /// What has happened so far.
     pub fn counters(&self) -> &Counters {
-        todo!()
+        &self.counters
     }
-    /// Whether a flow that is the caller's is still there (false after its generation was reused).
-    pub fn is_alive(&self, flow: FlowId) -> bool {
-        todo!()
+
+    /// The index of the smoltcp interface for an MTU.
+    pub(crate) fn interface_for(&mut self, mtu: usize) -> usize {
+        if let Some(at) = self.interfaces.iter().position(|known| known.mtu == mtu) {
+            return at;
+        }
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = self.seed.rotate_left(self.interfaces.len() as u32);
+        let mut device = FrameDevice { incoming: None, outgoing: &mut self.outgoing, mtu };
+        let mut interface = Interface::new(config, &mut device, self.now);
+        // Whatever address was steered to us is ours.
+        interface.set_any_ip(true);
+        self.interfaces.push(MtuInterface { mtu, interface });
+        self.interfaces.len() - 1
+    }
+
+    /// Puts a flow onto the list of those that may have something to send.
+    pub(crate) fn mark_dirty(&mut self, key: Key) {
+        if let Some(flow) = self.flows.get_mut(key)
+            && !flow.dirty
+        {
+            flow.dirty = true;
+            self.dirty.push(key);
+        }
+    }
+
+    /// Has the timer wheel look at a flow at `deadline`, if it would not do so before.
+    pub(crate) fn arm(&mut self, key: Key, deadline: Instant) {
+        if let Some(flow) = self.flows.get_mut(key)
+            && flow.armed_at.is_none_or(|armed_at| deadline < armed_at)
+        {
+            flow.armed_at = Some(deadline);
+            self.wheel.arm(key, deadline);
+        }
+    }
+
+    fn receive_bursts(&mut self, now: Instant) -> bool {
+        let mut received = false;
+        let mut burst = std::mem::take(&mut self.burst);
+        for port in 0..self.ports.len() {
+            for _ in 0..BURSTS_PER_TURN {
+                self.ports[port].link.rx_burst(now, &mut burst);
+                if burst.is_empty() {
+                    break;
+                }
+                received = true;
+                for frame in burst.drain(..) {
+                    self.receive(LinkId(port as u16), frame, now);
+                }
+            }
+        }
+        self.burst = burst;
+        received
+    }
+
+    fn fire_timers(&mut self, now: Instant) -> bool {
+        let mut due = std::mem::take(&mut self.due);
+        self.wheel.advance(now, &mut due);
+        let mut fired = !due.is_empty();
+        for key in due.drain(..) {
+            self.fire(key, now);
+        }
+        self.due = due;
+        while let Some(closed) = self.time_wait.expire(now) {
+            fired = true;
+            self.claims.release_by_flow(closed.claim);
+        }
+        fired
+    }
+
+    fn fire(&mut self, key: Key, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if flow.armed_at.is_some_and(|armed_at| armed_at > now) {
+            // An entry of before the flow was armed earlier, and fired, and armed again.
+            return;
+        }
+        flow.armed_at = None;
+        match flow.give_up_at {
+            Some(give_up_at) if give_up_at <= now => self.give_up(key),
+            _ => self.mark_dirty(key),
+        }
     }
 }

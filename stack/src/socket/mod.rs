@@ -2,19 +2,15 @@
 
 pub mod tcp;
 
-/// A flow's slot; a stale one is recognised by its generation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FlowId {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
+use crate::slab::Key;
 
-/// A listener's slot.
+/// A flow; a stale id is recognised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ListenerId {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
-}
+pub struct FlowId(pub(crate) Key);
+
+/// A listener; a stale id is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ListenerId(pub(crate) Key);
 
 /// Either kind of socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,9 +1,19 @@
 //! TCP sockets: connect, listen, accept, send, recv, shutdown, close, as tcp(7) says, never blocking.
 
 use super::{FlowId, ListenerId};
+use crate::flow::{Flow, Owner};
+use crate::flow_table::FlowKey;
+use crate::limits::{FIN_WAIT_2_LEN, ORPHAN_LEN, RECEIVE_BUFFER_LEN};
+use crate::listener::Listener;
+use crate::outside::{Hop, LinkId};
+use crate::ready_list::Watch;
+use crate::rx::Before;
 use crate::stack::Stack;
-use crate::{Errno, Instant};
-use std::net::{IpAddr, SocketAddr};
+use crate::{Errno, Instant, limits};
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::IpEndpoint;
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Where a listener listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,18 +29,12 @@ pub enum ListenAddress {
 }
 
 /// What setsockopt has asked of a flow; a listener's are inherited by what it accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TcpOptions {
     /// TCP_NODELAY.
     pub nodelay: bool,
     /// SO_KEEPALIVE, with TCP_KEEPIDLE in seconds.
     pub keepalive_s: Option<u32>,
-}
-
-impl Default for TcpOptions {
-    fn default() -> Self {
-        TcpOptions { nodelay: false, keepalive_s: None }
-    }
 }
 
 /// shutdown(2)'s `how`.
@@ -61,13 +65,15 @@ pub enum TcpState {
     Closing = 11,
 }
 
-#[allow(unused_variables)]
 impl Stack {
-    /// Opens a flow from `local` (address and port both chosen) to `remote`: claims the port and sends a SYN.
-    /// Established or failed, the flow becomes `WRITABLE`, or `ERROR | HANGUP` and so on as on Linux.
+    /// Opens a flow from `local` (address and port both chosen) to `remote`: claims the port, and sends a SYN with
+    /// the next `flush` or `poll`. Established or failed, the flow becomes `WRITABLE`, or `ERROR` and more, as on
+    /// Linux.
     ///
     /// # Errors
-    /// `EADDRNOTAVAIL`: this 4-tuple is taken. `ENETUNREACH`, `EHOSTUNREACH`: no route. `ENOBUFS`: a bound reached.
+    /// - `EADDRNOTAVAIL`: this 4-tuple is taken.
+    /// - `ENETUNREACH`, `EHOSTUNREACH`: no route, or not by an interface of ours.
+    /// - `ENOBUFS`: a bound reached.
     pub fn tcp_connect(
         &mut self,
         local: SocketAddr,
@@ -76,18 +82,64 @@ impl Stack {
         token: u64,
         now: Instant,
     ) -> Result<FlowId, Errno> {
-        todo!()
+        self.now = now;
+        let flow_key = FlowKey::new(local, remote);
+        if self.flow_table.get(&flow_key).is_some() || self.time_wait.contains(&flow_key) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let next_hop = match self.routes.next_hop(Some(local.ip()), remote.ip(), now) {
+            Hop::Ready(next_hop) | Hop::Resolving(next_hop) => next_hop,
+            Hop::Unreachable(errno) => return Err(errno),
+            Hop::Kernel => return Err(Errno::ENETUNREACH),
+        };
+        let link = self.ports.iter().position(|port| port.interface == next_hop.interface).ok_or(Errno::ENETUNREACH)?;
+        let claim = self.claims.hold_for_connect(local.ip(), local.port())?;
+        let Some(key) = self.new_flow(flow_key, Owner::Application, options) else {
+            self.claims.release_by_flow(claim);
+            return Err(Errno::ENOBUFS);
+        };
+        let link_mtu = self.ports[link].link.mtu();
+        let interface = self.interface_for(link_mtu.min(usize::from(next_hop.mtu)).max(limits::MTU_MIN));
+        let context = self.interfaces[interface].interface.context();
+        let Some(flow) = self.flows.get_mut(key) else { return Err(Errno::ENOBUFS) };
+        flow.claim = Some(claim);
+        flow.link = LinkId(link as u16);
+        flow.interface = interface;
+        flow.watch.token = token;
+        flow.give_up_at = Some(now + limits::SYN_SENT_LEN);
+        let (from, to) = (IpEndpoint::from(local), IpEndpoint::from(remote));
+        if flow.socket_mut().connect(context, to, from).is_err() {
+            // Port 0, or an address that is no host's.
+            self.remove_flow(key);
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        self.counters.flows_opened += 1;
+        self.mark_dirty(key);
+        Ok(FlowId(key))
     }
-    /// Where an opening flow stands: `Ok` established (now or ever), `EINPROGRESS` not yet. A failure is not said
-    /// here: see `tcp_take_error`.
+
+    /// Where an opening flow stands: `Ok` once it has been established, `EINPROGRESS` before. One that has failed
+    /// says `ECONNABORTED`; `tcp_take_error` knows why.
+    ///
+    /// # Errors
+    /// As said.
     pub fn tcp_connected(&self, flow: FlowId) -> Result<(), Errno> {
-        todo!()
+        match self.flows.get(flow.0) {
+            Some(flow) if flow.established => Ok(()),
+            Some(flow) if !flow.is_closed() => Err(Errno::EINPROGRESS),
+            _ => Err(Errno::ECONNABORTED),
+        }
     }
+
     /// SO_ERROR: the flow's cause of death, said once.
     pub fn tcp_take_error(&mut self, flow: FlowId) -> Option<Errno> {
-        todo!()
+        self.flows.get_mut(flow.0)?.cause.take()
     }
-    /// Listens. Claims the port. # Errors: `ENOBUFS`.
+
+    /// Listens, and claims the port: `backlog` flows may wait for accept (Linux lets one more wait).
+    ///
+    /// # Errors
+    /// - `ENOBUFS`: a bound reached.
     pub fn tcp_listen(
         &mut self,
         address: ListenAddress,
@@ -96,62 +148,223 @@ impl Stack {
         options: TcpOptions,
         token: u64,
     ) -> Result<ListenerId, Errno> {
-        todo!()
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+        let addresses: &[IpAddr] = match &address {
+            ListenAddress::One(one) => std::slice::from_ref(one),
+            ListenAddress::AnyV4 => &[v4],
+            ListenAddress::AnyV6 => &[v6],
+            ListenAddress::Any => &[v4, v6],
+        };
+        let mut claims = Vec::with_capacity(addresses.len());
+        for &address in addresses {
+            match self.claims.hold_for_listener(address, port) {
+                Ok(claim) => claims.push(claim),
+                Err(errno) => {
+                    claims.into_iter().for_each(|claim| self.claims.release_by_listener(claim));
+                    return Err(errno);
+                }
+            }
+        }
+        let make = || Listener {
+            address,
+            port,
+            backlog,
+            half_open: 0,
+            accept_queue: VecDeque::new(),
+            options,
+            claims: claims.clone(),
+            watch: Watch::new(token),
+        };
+        match self.listeners.insert(make) {
+            Some(key) => Ok(ListenerId(key)),
+            None => {
+                claims.into_iter().for_each(|claim| self.claims.release_by_listener(claim));
+                Err(Errno::ENOBUFS)
+            }
+        }
     }
+
     /// listen(2) again: another backlog.
     pub fn tcp_set_backlog(&mut self, listener: ListenerId, backlog: usize) {
-        todo!()
+        if let Some(listener) = self.listeners.get_mut(listener.0) {
+            listener.backlog = backlog;
+        }
     }
-    /// Takes an established flow from the accept queue; its token is 0. # Errors: `EAGAIN`.
+
+    /// What the flows of a listener inherit from now on.
+    pub fn tcp_set_listener_options(&mut self, listener: ListenerId, options: TcpOptions) {
+        if let Some(listener) = self.listeners.get_mut(listener.0) {
+            listener.options = options;
+        }
+    }
+
+    /// Takes an established flow from the accept queue; its token is 0.
+    ///
+    /// # Errors
+    /// - `EAGAIN`: none waits.
     pub fn tcp_accept(&mut self, listener: ListenerId) -> Result<FlowId, Errno> {
-        todo!()
+        let listener = self.listeners.get_mut(listener.0).ok_or(Errno::EINVAL)?;
+        let key = listener.accept_queue.pop_front().ok_or(Errno::EAGAIN)?;
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.owner = Owner::Application;
+        }
+        Ok(FlowId(key))
     }
-    /// Closes a listener: flows that nobody accepted are reset.
-    pub fn tcp_unlisten(&mut self, listener: ListenerId, now: Instant) {
-        todo!()
+
+    /// Closes a listener. Flows that nobody accepted are reset, half-open ones when they come of age.
+    pub fn tcp_unlisten(&mut self, listener: ListenerId) {
+        let Some(gone) = self.listeners.get_mut(listener.0) else { return };
+        let waiting = std::mem::take(&mut gone.accept_queue);
+        let claims = std::mem::take(&mut gone.claims);
+        self.listeners.remove(listener.0);
+        for key in waiting {
+            self.tcp_close(FlowId(key), true);
+        }
+        for claim in claims {
+            self.claims.release_by_listener(claim);
+        }
     }
+
     /// The flow's (local, remote) endpoints.
     pub fn tcp_endpoints(&self, flow: FlowId) -> Option<(SocketAddr, SocketAddr)> {
-        todo!()
+        let flow = self.flows.get(flow.0)?;
+        Some((flow.key.local(), flow.key.remote()))
     }
+
     /// Queues bytes and returns how many. They leave with the next `flush` or `poll`.
     ///
     /// # Errors
-    /// `EAGAIN`: no room, or still connecting. `EPIPE`: shut down for writing, or the peer is gone. The flow's
-    /// cause (`ECONNRESET`, `ETIMEDOUT`, `ECONNREFUSED`), once.
+    /// - `EAGAIN`: no room, or still connecting.
+    /// - The flow's cause (`ECONNRESET`, `ETIMEDOUT`, `ECONNREFUSED`), once.
+    /// - `EPIPE`: shut down for writing, or the peer is gone.
+    ///
+    /// Copies once. send(2).
     pub fn tcp_send(&mut self, flow: FlowId, bytes: &[u8]) -> Result<usize, Errno> {
-        todo!()
+        let key = flow.0;
+        let flow = self.flows.get_mut(key).ok_or(Errno::EPIPE)?;
+        if let Some(cause) = flow.cause.take() {
+            return Err(cause);
+        }
+        if flow.is_write_over() {
+            return Err(Errno::EPIPE);
+        }
+        match flow.socket_mut().send_slice(bytes) {
+            Ok(0) if !bytes.is_empty() => Err(Errno::EAGAIN),
+            Ok(len) => {
+                self.mark_dirty(key);
+                Ok(len)
+            }
+            Err(_) => Err(Errno::EAGAIN),
+        }
     }
+
     /// Moves received bytes into `buf`; 0 is the end of the stream.
     ///
     /// # Errors
-    /// `EAGAIN`: nothing yet. `ENOTCONN`: never connected. The flow's cause, once; then 0.
+    /// - `EAGAIN`: nothing yet.
+    /// - The flow's cause, once; then the end of the stream.
+    ///
+    /// Copies once. recv(2).
     pub fn tcp_recv(&mut self, flow: FlowId, buf: &mut [u8]) -> Result<usize, Errno> {
-        todo!()
+        let key = flow.0;
+        let flow = self.flows.get_mut(key).ok_or(Errno::ENOTCONN)?;
+        if flow.socket().recv_queue() == 0 {
+            return nothing_to_read(flow);
+        }
+        let len = flow.socket_mut().recv_slice(buf).map_err(|_| Errno::EAGAIN)?;
+        // Linux tells the peer of its window when that has doubled (tcp_cleanup_rbuf).
+        let free = RECEIVE_BUFFER_LEN - flow.socket().recv_queue();
+        if free / 2 >= flow.wire.advertised_window() as usize {
+            self.mark_dirty(key);
+        }
+        Ok(len)
     }
-    /// The same, from `offset` bytes into the queue on, and leaves the bytes there (MSG_PEEK).
-    pub fn tcp_peek(&mut self, flow: FlowId, offset: usize, buf: &mut [u8]) -> Result<usize, Errno> {
-        todo!()
+
+    /// The same without taking the bytes away (MSG_PEEK).
+    ///
+    /// # Errors
+    /// As `tcp_recv`, but the cause stays.
+    pub fn tcp_peek(&mut self, flow: FlowId, buf: &mut [u8]) -> Result<usize, Errno> {
+        let flow = self.flows.get_mut(flow.0).ok_or(Errno::ENOTCONN)?;
+        if flow.socket().recv_queue() > 0 {
+            return flow.socket_mut().peek_slice(buf).map_err(|_| Errno::EAGAIN);
+        }
+        nothing_to_read(flow)
     }
-    /// Bytes (to read, not yet acknowledged by the peer): SIOCINQ, SIOCOUTQ.
+
+    /// Bytes to read, and bytes that the peer has not acknowledged: SIOCINQ, SIOCOUTQ.
     pub fn tcp_queued(&self, flow: FlowId) -> (usize, usize) {
-        todo!()
+        let Some(flow) = self.flows.get(flow.0) else { return (0, 0) };
+        (flow.socket().recv_queue(), flow.socket().send_queue())
     }
-    /// shutdown(2). # Errors: `ENOTCONN`.
+
+    /// shutdown(2).
+    ///
+    /// # Errors
+    /// - `ENOTCONN`: the flow is over.
     pub fn tcp_shutdown(&mut self, flow: FlowId, how: How) -> Result<(), Errno> {
-        todo!()
+        let key = flow.0;
+        let flow = self.flows.get_mut(key).ok_or(Errno::ENOTCONN)?;
+        if flow.is_closed() {
+            return Err(Errno::ENOTCONN);
+        }
+        let before = Before::of(flow);
+        flow.shut_read |= how != How::Write;
+        if how != How::Read && !flow.shut_write {
+            flow.shut_write = true;
+            flow.socket_mut().close();
+        }
+        self.report(key, before);
+        self.mark_dirty(key);
+        Ok(())
     }
-    /// close(2): the id is the caller's no longer. Unread bytes, or `reset` (SO_LINGER 0), send a RST; otherwise
-    /// what is queued goes out, then a FIN.
+
+    /// close(2): the id is the caller's no longer. Unread bytes, or `reset` (SO_LINGER 0), send a RST (RFC 9293,
+    /// 3.6.1); otherwise what is queued goes out, then a FIN, for a bounded time.
     pub fn tcp_close(&mut self, flow: FlowId, reset: bool) {
-        todo!()
+        let (key, now) = (flow.0, self.now);
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.owner = Owner::Nobody;
+        flow.watch.token = 0;
+        flow.shut_write = true;
+        match flow.socket().state() {
+            // Nothing was sent that could need a RST, as in Linux.
+            State::SynSent => return self.remove_flow(key),
+            State::Closed | State::TimeWait => {}
+            _ if reset || flow.socket().recv_queue() > 0 => {
+                flow.socket_mut().abort();
+                flow.give_up_at = Some(now + ORPHAN_LEN);
+            }
+            State::FinWait2 => flow.give_up_at = Some(now + FIN_WAIT_2_LEN),
+            _ => {
+                flow.socket_mut().close();
+                flow.give_up_at = Some(now + ORPHAN_LEN);
+            }
+        }
+        self.mark_dirty(key);
     }
+
     /// What setsockopt changed.
     pub fn tcp_set_options(&mut self, flow: FlowId, options: TcpOptions) {
-        todo!()
+        if let Some(inner) = self.flows.get_mut(flow.0) {
+            inner.set_options(options);
+            self.mark_dirty(flow.0);
+        }
     }
+
     /// The flow's state.
     pub fn tcp_state(&self, flow: FlowId) -> TcpState {
-        todo!()
+        self.flows.get(flow.0).map_or(TcpState::Closed, Flow::state)
+    }
+}
+
+/// What recv(2) says of an empty queue, in the order of Linux's tcp_recvmsg().
+fn nothing_to_read(flow: &mut Flow) -> Result<usize, Errno> {
+    match flow.cause.take() {
+        Some(cause) if !flow.peer_closed => Err(cause),
+        cause => {
+            flow.cause = cause;
+            if flow.is_read_over() { Ok(0) } else { Err(Errno::EAGAIN) }
+        }
     }
 }

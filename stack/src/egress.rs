@@ -1,0 +1,189 @@
+//! The way out: what a flow has to say goes through smoltcp into a free frame, and onto its link.
+
+use crate::Instant;
+use crate::flow::Owner;
+use crate::frame_device::{Finished, FrameDevice};
+use crate::limits::{RESOLVE_LEN, RESOLVE_RETRY, SEGMENTS_PER_EGRESS};
+use crate::link::{Frame, Link};
+use crate::outside::{Hop, LinkId, NextHop};
+use crate::packet;
+use crate::slab::Key;
+use crate::stack::Stack;
+use crate::{Errno, limits};
+use smoltcp::iface::PollResult;
+use smoltcp::socket::tcp::State;
+
+/// How the sending of one segment went.
+enum Sent {
+    /// It is on its way.
+    Yes,
+    /// The flow has nothing to say now; the timer wheel knows when it will.
+    Nothing,
+    /// It has, but not now: no next hop yet. The timer wheel asks again.
+    Later,
+    /// It has, but there is no free frame.
+    NoFrame,
+}
+
+impl Stack {
+    /// Sends what a flow has to say, then sees whether it is over.
+    pub(crate) fn egress(&mut self, key: Key, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.dirty = false;
+        let mut sent = Sent::Yes;
+        for _ in 0..SEGMENTS_PER_EGRESS {
+            sent = self.egress_one(key, now);
+            if !matches!(sent, Sent::Yes) {
+                break;
+            }
+        }
+        if matches!(sent, Sent::Yes | Sent::NoFrame) {
+            if let Some(flow) = self.flows.get_mut(key)
+                && !flow.dirty
+            {
+                flow.dirty = true;
+                self.unfinished.push(key);
+            }
+            return;
+        }
+        self.bury_if_over(key, now);
+    }
+
+    fn egress_one(&mut self, key: Key, now: Instant) -> Sent {
+        let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
+        if flow.silent {
+            return Sent::Nothing;
+        }
+        let give_up_at = flow.give_up_at;
+        let poll_at = self.interfaces[flow.interface].interface.poll_at(now, flow.set());
+        if poll_at.is_none_or(|poll_at| poll_at > now) {
+            if let Some(deadline) = [poll_at, give_up_at].into_iter().flatten().min() {
+                self.arm(key, deadline);
+            }
+            return Sent::Nothing;
+        }
+        let Some(next_hop) = self.next_hop_of(key, now) else { return Sent::Later };
+        let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
+        let link = flow.link;
+        let Some(frame) = self.free_frame(link, now) else { return Sent::NoFrame };
+        let header = &next_hop.header[..usize::from(next_hop.header_len)];
+        let returned = self.outgoing.lend(Some(frame), header.len());
+        debug_assert!(returned.is_none());
+        let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
+        let mtu_interface = &mut self.interfaces[flow.interface];
+        let mut device = FrameDevice { incoming: None, outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
+        let result = mtu_interface.interface.poll_egress(now, &mut device, flow.set());
+        self.send_outgoing(Some(key), link, header, now);
+        match result {
+            PollResult::SocketStateChanged => Sent::Yes,
+            PollResult::None => Sent::Nothing,
+        }
+    }
+
+    /// A free frame of a link; where there is none, one kick may bring some back.
+    fn free_frame(&mut self, link: LinkId, now: Instant) -> Option<Frame> {
+        let port = &mut self.ports[usize::from(link.0)];
+        if let Some(frame) = port.link.tx_frame() {
+            return Some(frame);
+        }
+        port.flush(now, &mut self.counters);
+        let frame = port.link.tx_frame();
+        self.counters.drop_no_frame += u64::from(frame.is_none());
+        frame
+    }
+
+    /// Sends the packet that smoltcp has written, if it has, and takes back the frame if it has not.
+    ///
+    /// Where no frame was lent the packet is lost, as on a full queue of the kernel's.
+    pub(crate) fn send_outgoing(&mut self, key: Option<Key>, link: LinkId, header: &[u8], now: Instant) {
+        let port = &mut self.ports[usize::from(link.0)];
+        if let Some(packet) = self.outgoing.packet() {
+            if let (Some(flow), Ok(segment)) = (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
+            {
+                self.counters.retransmissions += u64::from(flow.wire.sent(packet, &segment));
+            }
+            let queued = match self.outgoing.finish(header) {
+                Some(Finished::Frame(frame)) => port.push(frame, now, &mut self.counters),
+                Some(Finished::Jumbo { bytes, first }) => port.push_jumbo(bytes, first, now, &mut self.counters),
+                None => false,
+            };
+            self.counters.drop_no_frame += u64::from(!queued);
+        }
+        if let Some(frame) = self.outgoing.lend(None, 0) {
+            port.link.recycle(frame);
+        }
+    }
+
+    /// The flow's next hop, asked for when it has none or the routes have changed. `None`: not yet, or never; then
+    /// the timer wheel or the flow's cause knows.
+    fn next_hop_of(&mut self, key: Key, now: Instant) -> Option<NextHop> {
+        let flow = self.flows.get_mut(key)?;
+        let generation = self.routes.generation();
+        if let Some((next_hop, known)) = flow.next_hop
+            && known == generation
+        {
+            return Some(next_hop);
+        }
+        let (local, remote) = (flow.key.local().ip(), flow.key.remote().ip());
+        match self.routes.next_hop(Some(local), remote, now) {
+            Hop::Ready(next_hop) => {
+                self.set_next_hop(key, next_hop, generation);
+                Some(next_hop)
+            }
+            Hop::Resolving(_) => {
+                let since = *flow.resolving_since.get_or_insert(now);
+                if now >= since + RESOLVE_LEN {
+                    self.unreachable(key, Errno::EHOSTUNREACH);
+                } else {
+                    self.retry_next_hop(key, now);
+                }
+                None
+            }
+            Hop::Unreachable(errno) => {
+                self.unreachable(key, errno);
+                None
+            }
+            Hop::Kernel => {
+                // The route has moved to an interface that is not ours: nothing that we could send would arrive.
+                self.unreachable(key, Errno::ENETUNREACH);
+                None
+            }
+        }
+    }
+
+    fn set_next_hop(&mut self, key: Key, next_hop: NextHop, generation: u64) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.next_hop = Some((next_hop, generation));
+        flow.resolving_since = None;
+        let on_link = self.ports.get(usize::from(flow.link.0)).is_some_and(|port| port.interface == next_hop.interface);
+        if !on_link && let Some(link) = self.ports.iter().position(|port| port.interface == next_hop.interface) {
+            flow.link = LinkId(link as u16);
+        }
+        let link_mtu = self.ports[usize::from(flow.link.0)].link.mtu();
+        let mtu = link_mtu.min(usize::from(next_hop.mtu)).max(limits::MTU_MIN);
+        let interface = self.interface_for(mtu);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.interface = interface;
+        }
+    }
+
+    /// No way to the peer. That ends a connect(2); an open flow goes on trying, as on Linux.
+    fn unreachable(&mut self, key: Key, errno: Errno) {
+        self.counters.drop_no_next_hop += 1;
+        let now = self.now;
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.resolving_since = None;
+        match flow.socket().state() {
+            State::SynSent => self.fail(key, errno),
+            State::Closed if flow.owner == Owner::Nobody => {
+                flow.silent = true;
+            }
+            _ => self.arm(key, now + RESOLVE_LEN),
+        }
+    }
+
+    fn retry_next_hop(&mut self, key: Key, now: Instant) {
+        self.arm(key, now + RESOLVE_RETRY);
+        self.routes.refresh(now);
+    }
+}

@@ -1,0 +1,229 @@
+//! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
+
+use crate::flow_table::FlowKey;
+use crate::outside::{LinkId, NextHop};
+use crate::port_space::ClaimId;
+use crate::readiness::Readiness;
+use crate::ready_list::Watch;
+use crate::slab::Key;
+use crate::socket::tcp::{TcpOptions, TcpState};
+use crate::wire_state::WireState;
+use crate::{Errno, Instant};
+use smoltcp::iface::{SocketHandle, SocketSet};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+
+/// Who holds a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// Its listener, while it is half open.
+    HalfOpen(Key),
+    /// Its listener's accept queue.
+    Accept(Key),
+    /// The application.
+    Application,
+    /// Nobody: close(2) was called, and what is queued still goes out.
+    Nobody,
+}
+
+/// One TCP connection.
+pub struct Flow {
+    /// Its 4-tuple.
+    pub key: FlowKey,
+    /// Who holds it.
+    pub owner: Owner,
+    /// Its place in the ready list.
+    pub watch: Watch,
+    /// What went over the wire.
+    pub wire: WireState,
+    /// How to reach the peer, once it is known, with the generation of the routes that said so.
+    pub next_hop: Option<(NextHop, u64)>,
+    /// The link that it uses: the one that its last segment came by.
+    pub link: LinkId,
+    /// Which smoltcp interface (MTU) it runs on.
+    pub interface: usize,
+    /// The claim that brings its segments here; `None` once a TIME-WAIT entry has taken it over.
+    pub claim: Option<ClaimId>,
+    /// What setsockopt asked.
+    pub options: TcpOptions,
+    /// It has been opened by connect(2).
+    pub active: bool,
+    /// SHUT_RD.
+    pub shut_read: bool,
+    /// SHUT_WR, or close(2).
+    pub shut_write: bool,
+    /// It has been established at some time.
+    pub established: bool,
+    /// The peer's FIN is in sequence.
+    pub peer_closed: bool,
+    /// Why it died, until somebody asks.
+    pub cause: Option<Errno>,
+    /// When to stop waiting for the peer, in a state that must not last.
+    pub give_up_at: Option<Instant>,
+    /// When the timer wheel will look at it.
+    pub armed_at: Option<Instant>,
+    /// Since when the next hop has been unresolved.
+    pub resolving_since: Option<Instant>,
+    /// It stands in a list of flows that may have something to send.
+    pub dirty: bool,
+    /// Nothing is sent any more, not even the RST of an aborted flow.
+    pub silent: bool,
+    set: SocketSet<'static>,
+    handle: SocketHandle,
+}
+
+impl Flow {
+    /// A closed flow over two buffers, to be `renew`ed.
+    pub fn new(key: FlowKey, receive: &'static mut [u8], send: &'static mut [u8]) -> Self {
+        let mut set = SocketSet::new(Vec::with_capacity(1));
+        let handle = set.add(Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send)));
+        Flow {
+            key,
+            owner: Owner::Nobody,
+            watch: Watch::default(),
+            wire: WireState::new(),
+            next_hop: None,
+            link: LinkId(0),
+            interface: 0,
+            claim: None,
+            options: TcpOptions::default(),
+            active: false,
+            shut_read: false,
+            shut_write: false,
+            established: false,
+            peer_closed: false,
+            cause: None,
+            give_up_at: None,
+            armed_at: None,
+            resolving_since: None,
+            dirty: false,
+            silent: false,
+            set,
+            handle,
+        }
+    }
+
+    /// Makes a closed flow into a new one: everything is forgotten but the socket and its buffers.
+    pub fn renew(&mut self, key: FlowKey, owner: Owner, options: TcpOptions) {
+        self.key = key;
+        self.owner = owner;
+        self.watch = Watch::default();
+        self.wire = WireState::new();
+        self.next_hop = None;
+        self.claim = None;
+        self.active = false;
+        self.shut_read = false;
+        self.shut_write = false;
+        self.established = false;
+        self.peer_closed = false;
+        self.cause = None;
+        self.give_up_at = None;
+        self.armed_at = None;
+        self.resolving_since = None;
+        self.dirty = false;
+        self.silent = false;
+        // listen() and connect() reset a socket but for these.
+        let socket = self.socket_mut();
+        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_timeout(None);
+        socket.set_keep_alive(None);
+        self.set_options(options);
+    }
+
+    /// Applies what setsockopt asked.
+    pub fn set_options(&mut self, options: TcpOptions) {
+        self.options = options;
+        self.socket_mut().set_nagle_enabled(!options.nodelay);
+    }
+
+    /// The socket set for smoltcp's interface: this flow's socket and nothing else, so that nothing is scanned.
+    pub fn set(&mut self) -> &mut SocketSet<'static> {
+        &mut self.set
+    }
+
+    /// The socket.
+    #[inline]
+    pub fn socket(&self) -> &Socket<'static> {
+        self.set.get(self.handle)
+    }
+
+    /// The socket.
+    #[inline]
+    pub fn socket_mut(&mut self) -> &mut Socket<'static> {
+        self.set.get_mut(self.handle)
+    }
+
+    /// Dead: nothing will ever be sent or received again.
+    pub fn is_closed(&self) -> bool {
+        self.socket().state() == State::Closed
+    }
+
+    /// Whether there are bytes, or a FIN, that the peer has not acknowledged.
+    pub fn is_undelivered(&self) -> bool {
+        let socket = self.socket();
+        match socket.state() {
+            State::Closed | State::Listen | State::TimeWait | State::FinWait2 => false,
+            State::FinWait1 | State::Closing | State::LastAck => true,
+            State::SynSent | State::SynReceived => false,
+            State::Established | State::CloseWait => socket.send_queue() > 0,
+        }
+    }
+
+    /// What is true of the flow, as tcp_poll() of Linux has it.
+    pub fn readiness(&self) -> Readiness {
+        let socket = self.socket();
+        if matches!(socket.state(), State::SynSent | State::SynReceived | State::Listen) {
+            return Readiness::default();
+        }
+        let mut readiness = Readiness::default();
+        let (read_over, write_over) = (self.is_read_over(), self.is_write_over());
+        if read_over || socket.recv_queue() > 0 {
+            readiness |= Readiness::READABLE;
+        }
+        if read_over {
+            readiness |= Readiness::PEER_CLOSED;
+        }
+        if write_over || has_room(socket) {
+            readiness |= Readiness::WRITABLE;
+        }
+        if (read_over && write_over) || self.is_closed() {
+            readiness |= Readiness::HANGUP;
+        }
+        if self.cause.is_some() {
+            readiness |= Readiness::ERROR;
+        }
+        readiness
+    }
+
+    /// No byte will be received any more (RCV_SHUTDOWN).
+    pub fn is_read_over(&self) -> bool {
+        self.shut_read || self.peer_closed || self.is_closed()
+    }
+
+    /// No byte can be sent any more (SEND_SHUTDOWN).
+    pub fn is_write_over(&self) -> bool {
+        self.shut_write || self.is_closed()
+    }
+
+    /// The state, in TCP_INFO's numbers.
+    pub fn state(&self) -> TcpState {
+        match self.socket().state() {
+            State::Closed => TcpState::Closed,
+            State::Listen => TcpState::Listen,
+            State::SynSent => TcpState::SynSent,
+            State::SynReceived => TcpState::SynReceived,
+            State::Established => TcpState::Established,
+            State::FinWait1 => TcpState::FinWait1,
+            State::FinWait2 => TcpState::FinWait2,
+            State::CloseWait => TcpState::CloseWait,
+            State::Closing => TcpState::Closing,
+            State::LastAck => TcpState::LastAck,
+            State::TimeWait => TcpState::TimeWait,
+        }
+    }
+}
+
+/// Room worth waking a writer for: Linux's sk_stream_is_writeable asks for a third of the buffer.
+fn has_room(socket: &Socket<'_>) -> bool {
+    let free = socket.send_capacity() - socket.send_queue();
+    free * 3 >= socket.send_capacity()
+}

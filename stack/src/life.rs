@@ -1,0 +1,175 @@
+//! How flows begin, come of age, die and are buried.
+
+use crate::flow::{Flow, Owner};
+use crate::flow_table::FlowKey;
+use crate::limits::{FIN_WAIT_2_LEN, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SYN_RECEIVED_LEN};
+use crate::outside::LinkId;
+use crate::readiness::Readiness;
+use crate::rx::Before;
+use crate::slab::Key;
+use crate::socket::tcp::TcpOptions;
+use crate::socket::{FlowId, ListenerId, Socket};
+use crate::stack::Stack;
+use crate::time_wait::Closed;
+use crate::{Errno, Instant};
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::IpListenEndpoint;
+
+impl Stack {
+    /// A closed flow with a place in the demux. `None` at a bound, or without memory.
+    pub(crate) fn new_flow(&mut self, flow_key: FlowKey, owner: Owner, options: TcpOptions) -> Option<Key> {
+        let buffers = &mut self.buffers;
+        let make = || {
+            let receive = buffers.take(RECEIVE_BUFFER_LEN)?;
+            Some(Flow::new(flow_key, receive, buffers.take(SEND_BUFFER_LEN)?))
+        };
+        let key = self.flows.insert(make, |flow| flow.renew(flow_key, owner, options))?;
+        self.flow_table.insert(flow_key, key);
+        Some(key)
+    }
+
+    /// A flow for a SYN that `listener` is to have; the SYN itself is still to be delivered.
+    pub(crate) fn open_passive(&mut self, listener: Key, flow_key: FlowKey, link: LinkId, now: Instant) -> Option<Key> {
+        let (options, claim) = {
+            let listener = self.listeners.get(listener)?;
+            (listener.options, listener.claim_for(flow_key.local().ip())?)
+        };
+        let key = self.new_flow(flow_key, Owner::HalfOpen(listener), options)?;
+        self.claims.hold_for_flow(claim);
+        self.listeners.get_mut(listener)?.half_open += 1;
+        let interface = self.interface_for(self.ports[usize::from(link.0)].link.mtu());
+        let flow = self.flows.get_mut(key)?;
+        flow.claim = Some(claim);
+        flow.link = link;
+        flow.interface = interface;
+        flow.give_up_at = Some(now + SYN_RECEIVED_LEN);
+        let local = flow_key.local();
+        let endpoint = IpListenEndpoint { addr: Some(local.ip().into()), port: local.port() };
+        // A closed socket and a port that is not 0: listen() has nothing to refuse.
+        let listening = flow.socket_mut().listen(endpoint);
+        debug_assert!(listening.is_ok());
+        Some(key)
+    }
+
+    /// Draws the consequences of what a segment has changed.
+    pub(crate) fn settle(&mut self, key: Key, before: Before, is_reset: bool, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let state = flow.socket().state();
+        if state == State::Listen {
+            // A RST in SYN-RECEIVED, where smoltcp listens again; or a SYN that it would not have.
+            return self.remove_flow(key);
+        }
+        flow.peer_closed |= matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        if state == State::Closed && before.state != State::Closed && is_reset {
+            flow.cause = Some(cause_of_reset(before.state));
+            self.counters.flows_reset += 1;
+        }
+        if !flow.established && !matches!(state, State::SynSent | State::SynReceived | State::Closed) {
+            flow.established = true;
+            flow.give_up_at = None;
+            if let Owner::HalfOpen(listener) = flow.owner {
+                return self.enter_accept_queue(key, listener);
+            }
+        }
+        if flow.owner == Owner::Nobody && state == State::FinWait2 && before.state != State::FinWait2 {
+            flow.give_up_at = Some(now + FIN_WAIT_2_LEN);
+        }
+        self.report(key, before);
+    }
+
+    /// Puts onto the ready list what is newly true of a flow, and new bytes where there were some before.
+    pub(crate) fn report(&mut self, key: Key, before: Before) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let mut rose = flow.readiness().without(before.readiness);
+        if flow.socket().recv_queue() > before.recv_queue {
+            rose |= Readiness::READABLE;
+        }
+        self.ready.push(Socket::Flow(FlowId(key)), &mut flow.watch, rose);
+    }
+
+    /// A half-open flow is established: accept(2) may have it. If its listener is gone, it is reset.
+    fn enter_accept_queue(&mut self, key: Key, listener_key: Key) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(listener) = self.listeners.get_mut(listener_key) else {
+            flow.owner = Owner::Nobody;
+            flow.socket_mut().abort();
+            return;
+        };
+        flow.owner = Owner::Accept(listener_key);
+        listener.half_open -= 1;
+        listener.accept_queue.push_back(key);
+        self.counters.flows_accepted += 1;
+        let socket = Socket::Listener(ListenerId(listener_key));
+        self.ready.push(socket, &mut listener.watch, Readiness::READABLE);
+    }
+
+    /// A state that must not last has lasted too long.
+    pub(crate) fn give_up(&mut self, key: Key) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        match flow.owner {
+            Owner::HalfOpen(_) | Owner::Nobody => self.remove_flow(key),
+            Owner::Accept(_) | Owner::Application => self.fail(key, Errno::ETIMEDOUT),
+        }
+    }
+
+    /// Ends a flow with a cause, without a word to the peer.
+    pub(crate) fn fail(&mut self, key: Key, cause: Errno) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let before = Before::of(flow);
+        flow.cause = Some(cause);
+        flow.give_up_at = None;
+        flow.silent = true;
+        flow.socket_mut().abort();
+        self.report(key, before);
+    }
+
+    /// Buries a flow that has nothing left to do.
+    pub(crate) fn bury_if_over(&mut self, key: Key, now: Instant) {
+        let Some(flow) = self.flows.get(key) else { return };
+        if flow.owner != Owner::Nobody {
+            return;
+        }
+        match flow.socket().state() {
+            // An abort whose RST waits for a next hop still has its endpoint.
+            State::Closed if flow.silent || flow.socket().remote_endpoint().is_none() => self.remove_flow(key),
+            State::TimeWait => self.enter_time_wait(key, now),
+            _ => {}
+        }
+    }
+
+    fn enter_time_wait(&mut self, key: Key, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let flow_key = flow.key;
+        let Some(claim) = flow.claim.take() else { return };
+        let closed = Closed { snd_nxt: flow.wire.snd_nxt, rcv_nxt: flow.wire.rcv_nxt, claim };
+        self.remove_flow(key);
+        if let Some(evicted) = self.time_wait.insert(flow_key, closed, now) {
+            self.claims.release_by_flow(evicted.claim);
+        }
+    }
+
+    /// Takes a flow out of every table; its socket and buffers wait for the next one.
+    pub(crate) fn remove_flow(&mut self, key: Key) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.socket_mut().abort();
+        self.flow_table.remove(&flow.key, key);
+        if let Some(claim) = flow.claim.take() {
+            self.claims.release_by_flow(claim);
+        }
+        if let Owner::HalfOpen(listener) = flow.owner
+            && let Some(listener) = self.listeners.get_mut(listener)
+        {
+            listener.half_open -= 1;
+        }
+        self.flows.remove(key);
+    }
+}
+
+/// tcp_reset() of Linux.
+fn cause_of_reset(state: State) -> Errno {
+    match state {
+        State::SynSent => Errno::ECONNREFUSED,
+        State::CloseWait => Errno::EPIPE,
+        _ => Errno::ECONNRESET,
+    }
+}

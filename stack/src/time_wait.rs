@@ -1,0 +1,187 @@
+//! TIME-WAIT (RFC 9293, 3.6.1) in a compact table: a closed flow costs some tens of bytes, not a socket.
+
+use crate::Instant;
+use crate::flow_table::FlowKey;
+use crate::limits::{TIME_WAIT_LEN, TIME_WAIT_MAX};
+use crate::packet::{ACK, FIN, RST, SYN, Segment};
+use crate::port_space::ClaimId;
+use ahash::RandomState;
+use std::collections::{HashMap, VecDeque};
+
+/// What is still known of a closed flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// SND.NXT.
+    pub snd_nxt: u32,
+    /// RCV.NXT.
+    pub rcv_nxt: u32,
+    /// The claim by which its packets still come to us.
+    pub claim: ClaimId,
+}
+
+/// What a segment for a flow in TIME-WAIT calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing.
+    Ignore,
+    /// An ACK of where we stand: the peer sent its FIN again, or something old (RFC 9293, 3.10.7.4).
+    Acknowledge(Closed),
+    /// The entry is gone: a new connection takes the 4-tuple over (RFC 9293, 3.10.7.4; RFC 6191).
+    Reopen(Closed),
+    /// The entry is gone: the peer has reset it.
+    Over(Closed),
+}
+
+struct Entry {
+    closed: Closed,
+    /// Recognises the entry's place in the expiry queue: a restarted entry has a later one.
+    expires: Instant,
+}
+
+/// Flows in TIME-WAIT.
+pub struct TimeWait {
+    entries: HashMap<FlowKey, Entry, RandomState>,
+    /// In the order of expiry, since all wait equally long.
+    expiry: VecDeque<(Instant, FlowKey)>,
+}
+
+impl TimeWait {
+    /// An empty table; `seed` keys its hash.
+    pub fn new(seed: u64) -> Self {
+        TimeWait { entries: HashMap::with_hasher(RandomState::with_seed(seed as usize)), expiry: VecDeque::new() }
+    }
+
+    /// Enters a flow. When the table is full the oldest one leaves early, as on Linux (tcp_max_tw_buckets), and is
+    /// returned.
+    pub fn insert(&mut self, key: FlowKey, closed: Closed, now: Instant) -> Option<Closed> {
+        let evicted = if self.entries.len() == TIME_WAIT_MAX { self.pop_oldest() } else { None };
+        let expires = now + TIME_WAIT_LEN;
+        self.entries.insert(key, Entry { closed, expires });
+        self.expiry.push_back((expires, key));
+        evicted
+    }
+
+    /// Looks at a segment; `None` when its flow is not here.
+    pub fn receive(&mut self, segment: &Segment, now: Instant) -> Option<Verdict> {
+        let entry = self.entries.get_mut(&segment.key)?;
+        let closed = entry.closed;
+        let verdict = if segment.has(RST) {
+            match segment.seq == closed.rcv_nxt {
+                true => Verdict::Over(closed),
+                false => Verdict::Ignore,
+            }
+        } else if segment.has(SYN) && !segment.has(ACK) && after(segment.seq, closed.rcv_nxt) {
+            Verdict::Reopen(closed)
+        } else if segment.has(FIN | SYN) || segment.payload_len > 0 || segment.seq != closed.rcv_nxt {
+            Verdict::Acknowledge(closed)
+        } else {
+            Verdict::Ignore
+        };
+        match verdict {
+            Verdict::Reopen(_) | Verdict::Over(_) => {
+                self.entries.remove(&segment.key);
+            }
+            Verdict::Acknowledge(_) if segment.has(FIN) => {
+                entry.expires = now + TIME_WAIT_LEN;
+                self.expiry.push_back((entry.expires, segment.key));
+            }
+            _ => {}
+        }
+        Some(verdict)
+    }
+
+    /// Whether a 4-tuple is waiting.
+    pub fn contains(&self, key: &FlowKey) -> bool {
+        self.entries.contains_key(key)
+    }
+
+    /// How many flows wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// When the next one may leave.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.expiry.front().map(|&(expires, _)| expires)
+    }
+
+    /// Takes one flow whose time is over.
+    pub fn expire(&mut self, now: Instant) -> Option<Closed> {
+        while self.expiry.front().is_some_and(|&(expires, _)| expires <= now) {
+            if let Some(closed) = self.pop_front() {
+                return Some(closed);
+            }
+        }
+        None
+    }
+
+    fn pop_oldest(&mut self) -> Option<Closed> {
+        while !self.expiry.is_empty() {
+            if let Some(closed) = self.pop_front() {
+                return Some(closed);
+            }
+        }
+        None
+    }
+
+    /// Takes the front of the expiry queue; `None` if its entry was restarted or has left already.
+    fn pop_front(&mut self) -> Option<Closed> {
+        let (expires, key) = self.expiry.pop_front()?;
+        if self.entries.get(&key)?.expires != expires {
+            return None;
+        }
+        self.entries.remove(&key).map(|entry| entry.closed)
+    }
+}
+
+/// Whether `a` is later than `b` in sequence space (RFC 9293, 3.4).
+pub fn after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::port_space::ClaimId;
+
+    fn key() -> FlowKey {
+        FlowKey::new(([10, 0, 0, 1], 80).into(), ([10, 0, 0, 2], 4000).into())
+    }
+
+    fn segment(flags: u8, seq: u32, payload_len: u16) -> Segment {
+        Segment { key: key(), tcp_start: 20, payload_start: 40, payload_len, seq, ack: 500, window: 0, flags }
+    }
+
+    const CLOSED: Closed = Closed { snd_nxt: 500, rcv_nxt: 900, claim: ClaimId::TEST };
+
+    fn check(segment: Segment, expected: Verdict, stays: bool) {
+        let mut table = TimeWait::new(1);
+        table.insert(key(), CLOSED, Instant::ZERO);
+        assert_eq!(table.receive(&segment, Instant::ZERO), Some(expected));
+        assert_eq!(table.contains(&key()), stays);
+    }
+
+    #[test]
+    fn rfc9293_3_10_7_4_segment_arrives_in_time_wait() {
+        check(segment(ACK, 900, 0), Verdict::Ignore, true);
+        check(segment(FIN | ACK, 899, 0), Verdict::Acknowledge(CLOSED), true);
+        check(segment(ACK, 900, 10), Verdict::Acknowledge(CLOSED), true);
+        check(segment(ACK, 300, 0), Verdict::Acknowledge(CLOSED), true);
+        check(segment(SYN, 901, 0), Verdict::Reopen(CLOSED), false);
+        check(segment(SYN, 900, 0), Verdict::Acknowledge(CLOSED), true);
+        check(segment(SYN | ACK, 901, 0), Verdict::Acknowledge(CLOSED), true);
+        check(segment(RST, 900, 0), Verdict::Over(CLOSED), false);
+        check(segment(RST, 901, 0), Verdict::Ignore, true);
+    }
+
+    #[test]
+    fn a_fin_sent_again_restarts_the_time() {
+        let mut table = TimeWait::new(1);
+        table.insert(key(), CLOSED, Instant::ZERO);
+        let later = Instant::ZERO + TIME_WAIT_LEN / 2;
+        table.receive(&segment(FIN | ACK, 899, 0), later);
+        assert_eq!(table.expire(Instant::ZERO + TIME_WAIT_LEN), None);
+        assert_eq!(table.expire(later + TIME_WAIT_LEN), Some(CLOSED));
+        assert_eq!((table.len(), table.next_deadline()), (0, None));
+    }
+}
