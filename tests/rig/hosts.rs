@@ -1,0 +1,140 @@
+//! Two hosts (network namespaces) joined by a veth pair, each with an IPv4 and an IPv6 address.
+
+use crate::kernel_tcp::KernelTcp;
+use crate::namespace::Namespace;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Deref;
+
+/// The name of the veth interface on either host.
+pub const INTERFACE: &str = "us0";
+
+/// The tag of the VLAN, where there is one.
+pub const VLAN_ID: u16 = 5;
+
+/// TCP over which version of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
+}
+
+/// How the two hosts are joined.
+#[derive(Debug, Clone, Copy)]
+pub struct Wiring {
+    /// The largest IP packet of the interfaces, in bytes.
+    pub mtu: u32,
+    /// Receive and transmit queues of each interface.
+    pub queues: u32,
+    /// Whether the addresses are those of a VLAN ([`VLAN_ID`]) on top of the interfaces.
+    pub vlan: bool,
+}
+
+impl Default for Wiring {
+    fn default() -> Self {
+        Wiring { mtu: 1500, queues: 1, vlan: false }
+    }
+}
+
+/// One host: a namespace and its addresses.
+#[derive(Debug)]
+pub struct Host {
+    namespace: Namespace,
+    /// The host's part of its addresses.
+    number: u16,
+}
+
+impl Host {
+    /// Its address.
+    pub fn address(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => IpAddr::from([10, 7, 0, self.number as u8]),
+            Family::V6 => IpAddr::from([0xfd07, 0, 0, 0, 0, 0, 0, self.number]),
+        }
+    }
+
+    /// Its address and a port, in the notation of URLs.
+    pub fn authority(&self, family: Family, port: u16) -> String {
+        SocketAddr::new(self.address(family), port).to_string()
+    }
+
+    /// What its kernel's TCP has counted so far.
+    pub fn kernel_tcp(&self) -> KernelTcp {
+        KernelTcp::read(&self.namespace)
+    }
+
+    /// Whether a TCP socket of the kernel listens on `port`.
+    pub fn is_listening(&self, port: u16) -> bool {
+        !self.run(&["ss", "-Hltn", &format!("sport = :{port}")]).is_empty()
+    }
+
+    fn set_up(&self, wiring: Wiring) {
+        self.ip(&["link", "set", INTERFACE, "mtu", &wiring.mtu.to_string(), "up"]);
+        let mut interface = INTERFACE.to_string();
+        if wiring.vlan {
+            interface = format!("{INTERFACE}.{VLAN_ID}");
+            let id = VLAN_ID.to_string();
+            self.ip(&["link", "add", "link", INTERFACE, "name", &interface, "type", "vlan", "id", &id]);
+            self.ip(&["link", "set", &interface, "up"]);
+        }
+        for family in Family::ALL {
+            let (prefix_len, flags): (_, &[&str]) = match family {
+                Family::V4 => (24, &[]),
+                // Duplicate address detection would keep the address unusable for a second.
+                Family::V6 => (64, &["nodad"]),
+            };
+            let address = format!("{}/{prefix_len}", self.address(family));
+            self.ip(&[&["address", "add", &address, "dev", &interface], flags].concat());
+        }
+    }
+}
+
+impl Deref for Host {
+    type Target = Namespace;
+
+    fn deref(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+/// Two hosts joined by a veth pair.
+#[derive(Debug)]
+pub struct Hosts {
+    /// Where the program under test runs.
+    pub ours: Host,
+    /// Where its peer runs.
+    pub peer: Host,
+}
+
+impl Hosts {
+    /// Two hosts with one queue and an MTU of 1500.
+    pub fn new() -> Hosts {
+        Hosts::wired(Wiring::default())
+    }
+
+    /// Two hosts joined as `wiring` says.
+    pub fn wired(wiring: Wiring) -> Hosts {
+        let ours = Host { namespace: Namespace::new(), number: 1 };
+        let peer = Host { namespace: Namespace::new(), number: 2 };
+        let queues = wiring.queues.to_string();
+        let queues = ["numrxqueues", &queues, "numtxqueues", &queues];
+        let end_of_ours = ["link", "add", INTERFACE];
+        let end_of_peer = ["type", "veth", "peer", "name", INTERFACE, "netns", peer.name()];
+        ours.ip(&[&end_of_ours[..], &queues, &end_of_peer, &queues].concat());
+        ours.set_up(wiring);
+        peer.set_up(wiring);
+        Hosts { ours, peer }
+    }
+}
+
+impl Default for Hosts {
+    fn default() -> Self {
+        Hosts::new()
+    }
+}

@@ -1,0 +1,125 @@
+//! A running program, killed on drop, and what it left behind when it ended.
+
+use crate::hosts::Host;
+use crate::program::Stack;
+use crate::scratch::Scratch;
+use crate::stats::Stats;
+use crate::steering::is_claimed;
+use crate::wait::until;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ExitStatus};
+
+/// A program that was started on a host.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stack: Stack,
+    /// The command line, for messages.
+    line: String,
+    scratch: Scratch,
+}
+
+impl Running {
+    pub(crate) const STDOUT: &str = "stdout";
+    pub(crate) const STDERR: &str = "stderr";
+    pub(crate) const STATS: &str = "stats.json";
+
+    pub(crate) fn new(child: Child, stack: Stack, line: String, scratch: Scratch) -> Running {
+        Running { child, stack, line, scratch }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it listens on a TCP port of `host`, for the kernel and, if it is preloaded, for the library.
+    ///
+    /// # Panics
+    /// If the program ends instead.
+    pub fn listens(mut self, host: &Host, port: u16) -> Running {
+        until(&format!("`{}` to listen on port {port}", self.line), || {
+            if self.child.try_wait().expect("a child of ours").is_some() {
+                panic!("`{}` ended: {}", self.line, self.read_text(Running::STDERR));
+            }
+            let claimed = || self.stack == Stack::Kernel || is_claimed(self.child.id(), port);
+            (host.is_listening(port) && claimed()).then_some(())
+        });
+        self
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: the child has not been waited for, so its id is still its own; no memory is passed.
+        unsafe { libc::kill(self.pid() as i32, signal) };
+    }
+
+    /// What it has written to its standard output so far.
+    pub fn stdout(&self) -> String {
+        self.read_text(Running::STDOUT)
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> Finished {
+        let status = until(&format!("`{}` to end", self.line), || self.child.try_wait().expect("a child of ours"));
+        let stdout = std::fs::read(self.scratch.join(Running::STDOUT)).expect("the file was made at its start");
+        let stderr = self.read_text(Running::STDERR);
+        let stats = Stats::read(&self.scratch.path().join(Running::STATS));
+        Finished { line: self.line.clone(), status, stdout, stderr, stats }
+    }
+
+    /// Sends it a signal and waits until it has ended.
+    pub fn stop(self, signal: i32) -> Finished {
+        self.signal(signal);
+        self.wait()
+    }
+
+    fn read_text(&self, name: &str) -> String {
+        let bytes = std::fs::read(self.scratch.join(name)).expect("the file was made at its start");
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // SAFETY: the group was made for this child; if it has ended already, the worst is ESRCH.
+        unsafe { libc::kill(-(self.pid() as i32), libc::SIGKILL) };
+        let _ = self.child.wait();
+    }
+}
+
+/// A program that has ended.
+#[derive(Debug)]
+pub struct Finished {
+    line: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: Vec<u8>,
+    /// Its standard error.
+    pub stderr: String,
+    /// What the library counted; empty for a program on the kernel.
+    pub stats: Stats,
+}
+
+impl Finished {
+    /// Its standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    /// Insists on exit status 0.
+    ///
+    /// # Panics
+    /// On any other end; the message carries what it wrote.
+    pub fn succeeded(self) -> Finished {
+        let Finished { line, status, stderr, .. } = &self;
+        assert!(status.success(), "`{line}`: {status}\n{stderr}\n{}", self.text());
+        self
+    }
+
+    /// Whether that signal ended it.
+    pub fn was_killed_by(&self, signal: i32) -> bool {
+        self.status.signal() == Some(signal)
+    }
+}
