@@ -1,2 +1,9 @@
 //! The only system calls and the only unsafe of the stack: AF_XDP rings, netlink, the steering maps.
 #![allow(unsafe_code)]
+
+pub mod arena;
+mod fork;
+pub mod interface;
+mod sys;
+mod umem;
+pub mod xsk;
