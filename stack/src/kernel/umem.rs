@@ -19,16 +19,18 @@ const PACKET_OFFSET: usize = 256;
 /// How much of a packet a frame holds.
 pub(super) const FRAME_CAPACITY: usize = FRAME_LEN - PACKET_OFFSET;
 
-/// A frame's descriptor as the UMEM made it (one cannot be made from an address), and where its packet starts.
+/// A frame's descriptor as the UMEM made it (one cannot be made from an address), where its packet starts, and the
+/// side that it belongs to.
 struct Slot {
     original: FrameDesc,
     memory: NonNull<u8>,
+    is_rx: bool,
 }
 
 /// A registered UMEM and its free frames.
 ///
-/// The first half of the frames is there to receive and the second to send, and each comes back to its own half, so
-/// that neither direction can take the other's frames.
+/// Half of the frames are there to receive and half to send, and each comes back to its side, so that neither
+/// direction can take the other's frames.
 pub(super) struct UmemFrames {
     umem: Umem,
     slots: Box<[Slot]>,
@@ -67,11 +69,14 @@ impl UmemFrames {
             .map_err(io::Error::other)?;
         let count = NonZeroU32::new(count).ok_or(io::ErrorKind::InvalidInput)?;
         let (umem, mut originals) = Umem::new(config, count, false).map_err(os_error)?;
-        let slots: Box<[Slot]> = originals
-            .iter()
-            .map(|original| Slot { original: *original, memory: memory_of(&umem, *original) })
-            .collect();
-        let tx_free = originals.split_off(originals.len() / 2);
+        let half = originals.len() / 2;
+        let slots = originals.iter().enumerate().map(|(index, original)| Slot {
+            original: *original,
+            memory: memory_of(&umem, *original),
+            is_rx: index < half,
+        });
+        let slots = slots.collect();
+        let tx_free = originals.split_off(half);
         Ok(UmemFrames { umem, slots, rx_free: originals, tx_free })
     }
 
@@ -104,9 +109,13 @@ impl UmemFrames {
     }
 
     /// The descriptor to send a frame by. The frame is given up, and is free again when its address comes back.
-    pub fn descriptor(&self, frame: Frame) -> FrameDesc {
+    pub fn descriptor(&mut self, frame: Frame) -> FrameDesc {
         let (len, more) = (frame.len(), frame.more);
-        let mut descriptor = self.slots[self.index(frame)].original;
+        let index = self.index(frame);
+        if self.slots[index].is_rx {
+            self.change_sides(index);
+        }
+        let mut descriptor = self.slots[index].original;
         // SAFETY: the frame has been given up, so this is the only view of its memory.
         let mut data = unsafe { self.umem.data_mut(&mut descriptor) };
         data.cursor().set_pos(len);
@@ -126,9 +135,19 @@ impl UmemFrames {
     }
 
     fn free_slot(&mut self, index: usize) {
-        let is_rx = index < self.slots.len() / 2;
-        let side = if is_rx { &mut self.rx_free } else { &mut self.tx_free };
-        side.push(self.slots[index].original);
+        let slot = &self.slots[index];
+        let side = if slot.is_rx { &mut self.rx_free } else { &mut self.tx_free };
+        side.push(slot.original);
+    }
+
+    /// A received frame that is sent on changes sides with a free one: otherwise the fill ring could run dry, and
+    /// with nothing received nobody would come to look whether the sending is complete.
+    fn change_sides(&mut self, index: usize) {
+        if let Some(other) = self.tx_free.pop() {
+            self.slots[other.addr() / FRAME_LEN].is_rx = true;
+            self.slots[index].is_rx = false;
+            self.rx_free.push(other);
+        }
     }
 
     fn index(&self, frame: Frame) -> usize {

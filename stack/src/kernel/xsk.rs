@@ -95,8 +95,11 @@ impl XskLink {
         self.rx.fd().xdp_statistics()
     }
 
-    /// Gives all free frames of the receiving half to the fill ring.
+    /// Gives the free frames of the receiving side to the fill ring once there is a burst of them.
     fn refill(&mut self) {
+        if self.frames.rx_free.len() < BURST_FRAMES_MAX {
+            return;
+        }
         // SAFETY: free frames are in no other ring, and the stack has no view of them.
         let count = unsafe { self.fill.produce(&self.frames.rx_free) };
         debug_assert_eq!(count, self.frames.rx_free.len(), "the fill ring has room for all frames");
@@ -157,9 +160,7 @@ impl Link for XskLink {
 
     fn recycle(&mut self, frame: Frame) {
         self.frames.free(frame);
-        if self.frames.rx_free.len() >= BURST_FRAMES_MAX {
-            self.refill();
-        }
+        self.refill();
     }
 
     fn tx_frame(&mut self) -> Option<Frame> {
@@ -172,12 +173,13 @@ impl Link for XskLink {
     }
 
     fn tx_burst(&mut self, _now: Instant, from: &mut Vec<Frame>) {
+        self.reclaim();
         while !from.is_empty() {
             let room = BURST_FRAMES_MAX.min(self.tx.nb_free(BURST_FRAMES_MAX as u32) as usize).min(from.len());
             let Some(last) = from[..room].iter().rposition(|frame| !frame.more) else { break };
             self.send(from, last + 1);
         }
-        self.reclaim();
+        self.refill();
     }
 
     /// One system call unless the kernel's budget ends it early: nobody else would send the rest.
