@@ -39,8 +39,8 @@ struct claims {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
-	__type(key, struct claim);
-	__type(value, __u8);
+	__uint(key_size, sizeof(struct claim));
+	__uint(value_size, sizeof(__u8));
 };
 
 struct {

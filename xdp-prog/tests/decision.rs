@@ -1,0 +1,224 @@
+//! Which frames the program redirects: run on frames by the kernel, without sending them.
+
+mod common;
+
+use common::attached::{Pass, Program, Redirect, Verdict};
+use common::frame::{self, ACK, SYN, TCP, UDP};
+use common::network::Network;
+use common::receiver::Receiver;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+use xdp_prog::{ClaimKey, Mode, QUEUES_MAX, Steering};
+
+/// An owner of queue 0, on an interface of its own.
+struct Owner {
+    network: Network,
+    steering: Steering,
+    receiver: Receiver,
+    program: Program,
+}
+
+impl Owner {
+    fn new() -> Owner {
+        let network = Network::with_queues(2);
+        let steering = Steering::attach(network.index, Mode::Native).unwrap();
+        let receiver = Receiver::bind(0);
+        steering.own_queue(0, receiver.fd()).unwrap();
+        let program = Program::of(network.index);
+        Owner { network, steering, receiver, program }
+    }
+
+    fn claim(&self, protocol: u8, address: &str, port: u16, opens: bool) {
+        self.steering.claim(&key(protocol, address, port), opens).unwrap();
+    }
+
+    #[track_caller]
+    fn check(&self, frame: &[u8], expected: Verdict) {
+        assert_eq!(self.program.run(0, frame), expected);
+    }
+}
+
+fn key(protocol: u8, address: &str, port: u16) -> ClaimKey {
+    ClaimKey::new(protocol, address.parse().unwrap(), port)
+}
+
+#[test]
+fn claimed_protocol_address_and_port_are_redirected() {
+    let owner = Owner::new();
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Pass);
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(UDP, "fd00::1", 53, true);
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
+    owner.check(&frame::tcp("10.0.0.1:81", ACK), Pass);
+    owner.check(&frame::tcp("10.0.0.2:80", ACK), Pass);
+    owner.check(&frame::udp("10.0.0.1:80", b"x"), Pass);
+    owner.check(&frame::udp("[fd00::1]:53", b"x"), Redirect);
+    owner.check(&frame::udp("[fd00::1]:54", b"x"), Pass);
+    owner.check(&frame::udp("[fd00::2]:53", b"x"), Pass);
+    owner.check(&frame::tcp("[fd00::1]:53", ACK), Pass);
+}
+
+#[test]
+fn released_claim_passes() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.steering.release(&key(TCP, "10.0.0.1", 80)).unwrap();
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Pass);
+    let error = owner.steering.release(&key(TCP, "10.0.0.1", 80)).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
+fn wildcard_covers_the_addresses_of_its_version() {
+    let owner = Owner::new();
+    owner.claim(TCP, "0.0.0.0", 80, true);
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
+    owner.check(&frame::tcp("192.0.2.7:80", ACK), Redirect);
+    owner.check(&frame::tcp("10.0.0.1:81", ACK), Pass);
+    owner.check(&frame::tcp("[fd00::1]:80", ACK), Pass);
+    owner.claim(UDP, "::", 53, true);
+    owner.check(&frame::udp("[fd00::1]:53", b"x"), Redirect);
+    owner.check(&frame::udp("[fd00::2]:53", b"x"), Redirect);
+    owner.check(&frame::udp("10.0.0.1:53", b"x"), Pass);
+}
+
+#[test]
+fn segment_that_opens_a_connection_needs_a_claim_that_opens() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, false);
+    owner.check(&frame::tcp("10.0.0.1:80", SYN), Pass);
+    owner.check(&frame::tcp("10.0.0.1:80", SYN | ACK), Redirect);
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
+    owner.claim(UDP, "10.0.0.1", 53, false);
+    owner.check(&frame::udp("10.0.0.1:53", b"x"), Redirect);
+}
+
+#[test]
+fn wildcard_opens_where_the_exact_claim_does_not() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, false);
+    owner.claim(TCP, "0.0.0.0", 80, true);
+    owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
+}
+
+#[test]
+fn one_vlan_tag_is_looked_behind() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(TCP, "fd00::1", 80, true);
+    for untagged in [frame::tcp("10.0.0.1:80", ACK), frame::tcp("[fd00::1]:80", ACK)] {
+        owner.check(&frame::tagged(&untagged, 0x8100), Redirect);
+        owner.check(&frame::tagged(&untagged, 0x88a8), Redirect);
+        owner.check(&frame::tagged(&frame::tagged(&untagged, 0x8100), 0x88a8), Pass);
+    }
+}
+
+#[test]
+fn fragments_pass() {
+    let owner = Owner::new();
+    owner.claim(UDP, "10.0.0.1", 53, true);
+    owner.claim(UDP, "fd00::1", 53, true);
+    let whole = frame::udp("10.0.0.1:53", b"x");
+    let (dont_fragment, more_fragments) = (0x4000, 0x2000);
+    owner.check(&frame::with_fragment_field(&whole, dont_fragment), Redirect);
+    owner.check(&frame::with_fragment_field(&whole, more_fragments), Pass);
+    owner.check(&frame::with_fragment_field(&whole, more_fragments | 185), Pass);
+    owner.check(&frame::with_fragment_field(&whole, 1), Pass);
+    let fragment_header = 44;
+    owner.check(&frame::with_extension(&frame::udp("[fd00::1]:53", b"x"), fragment_header), Pass);
+}
+
+#[test]
+fn options_and_extension_headers_pass() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(TCP, "fd00::1", 80, true);
+    owner.check(&frame::with_options(&frame::tcp("10.0.0.1:80", ACK)), Pass);
+    let hop_by_hop = 0;
+    owner.check(&frame::with_extension(&frame::tcp("[fd00::1]:80", ACK), hop_by_hop), Pass);
+}
+
+#[test]
+fn frames_cut_short_pass() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(UDP, "fd00::1", 53, true);
+    let frames = [
+        frame::tcp("10.0.0.1:80", ACK),
+        frame::tagged(&frame::tcp("10.0.0.1:80", ACK), 0x8100),
+        frame::udp("[fd00::1]:53", b""),
+    ];
+    for whole in frames {
+        owner.check(&whole, Redirect);
+        for len in frame::ETHERNET_LEN..whole.len() {
+            owner.check(&whole[..len], Pass);
+        }
+    }
+}
+
+#[test]
+fn other_protocols_pass() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    let mut icmp = frame::tcp("10.0.0.1:80", ACK);
+    icmp[frame::ETHERNET_LEN + 9] = 1;
+    owner.check(&icmp, Pass);
+    let mut arp = frame::tcp("10.0.0.1:80", ACK);
+    arp[12..14].copy_from_slice(&[0x08, 0x06]);
+    owner.check(&arp, Pass);
+    let mut wrong_version = frame::tcp("10.0.0.1:80", ACK);
+    wrong_version[frame::ETHERNET_LEN] = 0x65;
+    owner.check(&wrong_version, Pass);
+}
+
+#[test]
+fn frame_of_several_buffers_is_redirected() {
+    let owner = Owner::new();
+    owner.claim(UDP, "10.0.0.1", 53, true);
+    owner.check(&frame::udp("10.0.0.1:53", &[7; 8_900]), Redirect);
+}
+
+#[test]
+fn claims_hold_on_the_owner_s_queues_only() {
+    let owner = Owner::new();
+    let other = Steering::attach(owner.network.index, Mode::Auto).unwrap();
+    let other_receiver = Receiver::bind(1);
+    other.own_queue(1, other_receiver.fd()).unwrap();
+    owner.claim(TCP, "10.0.0.1", 80, true);
+    other.claim(&key(TCP, "10.0.0.1", 81), true).unwrap();
+    for (queue, port, expected) in [(0, 80, Redirect), (0, 81, Pass), (1, 80, Pass), (1, 81, Redirect)] {
+        let segment = frame::tcp(&format!("10.0.0.1:{port}"), ACK);
+        assert_eq!(owner.program.run(queue, &segment), expected, "queue {queue}, port {port}");
+    }
+}
+
+#[test]
+fn queue_whose_socket_is_gone_passes_and_its_claims_catch_nothing_of_the_next_owner_s() {
+    let Owner { network, steering, receiver, program } = Owner::new();
+    let segment = frame::tcp("10.0.0.1:80", ACK);
+    steering.claim(&key(TCP, "10.0.0.1", 80), true).unwrap();
+    assert_eq!(program.run(0, &segment), Redirect);
+    drop(receiver);
+    assert_eq!(program.run(0, &segment), Pass);
+
+    let heir = Steering::attach(network.index, Mode::Auto).unwrap();
+    // The kernel frees the queue some time after the socket's end; any AF_XDP socket fills the slot.
+    let heir_receiver = Receiver::bind(1);
+    heir.own_queue(0, heir_receiver.fd()).unwrap();
+    assert_eq!(program.run(0, &segment), Pass);
+    heir.claim(&key(TCP, "10.0.0.1", 81), true).unwrap();
+    assert_eq!(program.run(0, &frame::tcp("10.0.0.1:81", ACK)), Redirect);
+    assert_eq!(program.run(0, &segment), Pass);
+}
+
+#[test]
+fn queue_beyond_the_table_and_other_sockets_are_refused() {
+    let owner = Owner::new();
+    let error = owner.steering.own_queue(QUEUES_MAX, owner.receiver.fd()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+    let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let error = owner.steering.own_queue(1, udp.as_fd()).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+}
