@@ -1,0 +1,140 @@
+//! The calls, one by one: C programs that print what each call returns, on the kernel and preloaded, with equal
+//! transcripts. The programs lie beside this file, one a group of man pages; case.h is their frame.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use userstack_tests::{Family, Finished, Hosts, Program, Scratch, Stack, run_command};
+
+/// How a case is to be served when it is preloaded: `enum serving` of case.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Serving {
+    Flow,
+    Served,
+    Mixed,
+    Passed,
+}
+
+/// One case in one of its variants.
+struct Case<'a> {
+    program: &'a str,
+    name: &'a str,
+    serving: Serving,
+    family: Family,
+    /// Which side opens the flow: `opened` (ours) or `accepted`.
+    direction: &'a str,
+}
+
+/// Compiles a program, runs all variants of all its cases, and fails with every one that differs.
+fn check(source: &str) {
+    let scratch = Scratch::new();
+    let program = compile(source, &scratch);
+    let mut differing = Vec::new();
+    for line in run_command(&[&program, "list"]).lines() {
+        let (name, serving) = line.split_once(' ').expect("a name and a word");
+        let serving = match serving {
+            "flow" => Serving::Flow,
+            "served" => Serving::Served,
+            "mixed" => Serving::Mixed,
+            "passed" => Serving::Passed,
+            other => panic!("{other} is not in enum serving"),
+        };
+        let directions: &[&str] = if serving == Serving::Flow { &["opened", "accepted"] } else { &["opened"] };
+        for family in Family::ALL {
+            for direction in directions {
+                differing.extend(Case { program: &program, name, serving, family, direction }.difference());
+            }
+        }
+    }
+    assert!(differing.is_empty(), "{source}: {} differ\n\n{}", differing.len(), differing.join("\n"));
+}
+
+/// Fortified, as Debian's packages are: this is what makes the compiler call `__read_chk` and its like.
+fn compile(source: &str, scratch: &Scratch) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
+    let path = |name: &str| directory.join(name).to_str().expect("the work tree's path is UTF-8").to_string();
+    let program = scratch.join("program");
+    let options = ["-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror", "-pthread"];
+    let files = [path(source), path("case.c"), path("transfer.c")];
+    run_command(
+        &["cc", "-o", &program].into_iter().chain(options).chain(files.iter().map(|file| &**file)).collect::<Vec<_>>(),
+    );
+    program
+}
+
+impl Case<'_> {
+    /// What is wrong with the preloaded run, compared with the kernel's.
+    fn difference(&self) -> Option<String> {
+        let expected = self.transcript(Stack::Kernel);
+        let got = self.transcript(Stack::Preloaded);
+        let problem = match (expected, got) {
+            (Ok(expected), Ok(got)) if expected == got => return None,
+            (Ok(expected), Ok(got)) => first_difference(&expected, &got),
+            (Err(problem), _) => format!("on the kernel: {problem}"),
+            (_, Err(problem)) => format!("preloaded: {problem}"),
+        };
+        Some(format!("{} {:?} {}: {problem}", self.name, self.family, self.direction))
+    }
+
+    /// Runs both sides and returns what they printed, or what went wrong.
+    fn transcript(&self, stack: Stack) -> Result<String, String> {
+        let hosts = Hosts::new();
+        let (our_end, peer_end) = UnixStream::pair().expect("a socket pair");
+        let ours = self.side("ours", &hosts, our_end).on(stack).start(&hosts.ours);
+        let peer = self.side("peer", &hosts, peer_end).start(&hosts.peer);
+        let (ours, peer) = (ours.wait(), peer.wait());
+        let silent = hosts.ours.kernel_tcp().is_silent();
+        for (side, finished) in [("ours", &ours), ("peer", &peer)] {
+            if !finished.status.success() {
+                return Err(format!("{side}: {}\n{}{}", finished.status, finished.stderr, finished.text()));
+            }
+        }
+        if stack == Stack::Preloaded {
+            self.check_serving(&ours, silent)?;
+        }
+        Ok(format!("ours:\n{}peer:\n{}", ours.text(), peer.text()))
+    }
+
+    fn side(&self, side: &str, hosts: &Hosts, steps: UnixStream) -> Program {
+        let family = if self.family == Family::V4 { "4" } else { "6" };
+        let addresses = Family::ALL.map(|family| [hosts.ours.address(family), hosts.peer.address(family)]);
+        let words = [self.program, self.name, side, family, self.direction].map(String::from);
+        let addresses = addresses.concat().into_iter().map(|address: IpAddr| address.to_string());
+        Program::new(words.into_iter().chain(addresses)).stdin(OwnedFd::from(steps))
+    }
+
+    /// Whether the preloaded run was served by whom the case says.
+    fn check_serving(&self, ours: &Finished, kernel_is_silent: bool) -> Result<(), String> {
+        let (flows, frames) = (ours.stats.flows(), ours.stats.get("tx_frames"));
+        let as_wanted = match self.serving {
+            Serving::Flow => kernel_is_silent && flows > 0,
+            // A connect that fails opens no flow, but sends.
+            Serving::Served => kernel_is_silent && flows + frames > 0,
+            Serving::Mixed => flows > 0,
+            Serving::Passed => flows == 0,
+        };
+        let served = format!("{flows} flows, {frames} frames sent, kernel silent: {kernel_is_silent}");
+        if as_wanted { Ok(()) } else { Err(format!("{:?}, but {served}\n{}", self.serving, ours.stderr)) }
+    }
+}
+
+/// The first line that differs, with what led up to it.
+fn first_difference(expected: &str, got: &str) -> String {
+    let same = expected.lines().zip(got.lines()).take_while(|(a, b)| a == b).count();
+    let context: Vec<_> =
+        expected.lines().take(same).skip(same.saturating_sub(6)).map(|line| format!("    {line}\n")).collect();
+    let line_of = |text: &str| text.lines().nth(same).unwrap_or("(the end)").to_string();
+    format!("\n{}  - {}\n  + {}", context.concat(), line_of(expected), line_of(got))
+}
+
+macro_rules! programs {
+    ($($name:ident),* $(,)?) => {
+        $(#[test]
+        fn $name() {
+            check(concat!(stringify!($name), ".c"));
+        })*
+    };
+}
+
+programs! { connect, accept }
