@@ -8,7 +8,7 @@
 #   -v  say what is served and what is left to the kernel (USERSTACK_LOG=info)
 set -euo pipefail
 
-# shellcheck source=bench/lib.sh
+# shellcheck source-path=SCRIPTDIR source=bench/lib.sh
 . "$(dirname "$(readlink -f "$0")")/bench/lib.sh"
 
 problems=0
