@@ -168,11 +168,27 @@ fn parse_tcp(tcp: &[u8], tcp_start: usize, source: IpAddr, destination: IpAddr) 
     })
 }
 
-/// Raises the ACK number of a packet of ours or of a peer's; checksums are not corrected.
+/// Sets SEG.SEQ, and corrects the checksum.
+pub fn set_seq(packet: &mut [u8], segment: &mut Segment, seq: u32) {
+    set_word(packet, segment, 4, seq);
+    segment.seq = seq;
+}
+
+/// Sets SEG.ACK, and corrects the checksum.
 pub fn set_ack(packet: &mut [u8], segment: &mut Segment, ack: u32) {
-    let at = usize::from(segment.tcp_start) + 8;
-    packet[at..at + 4].copy_from_slice(&ack.to_be_bytes());
+    set_word(packet, segment, 8, ack);
     segment.ack = ack;
+}
+
+/// Sets 32 bits of the TCP header, and corrects the checksum for them (RFC 1624, 3).
+fn set_word(packet: &mut [u8], segment: &Segment, at: usize, word: u32) {
+    let tcp = &mut packet[usize::from(segment.tcp_start)..];
+    let new = word.to_be_bytes();
+    let old: [u8; 4] = std::array::from_fn(|byte| tcp[at + byte]);
+    tcp[at..at + 4].copy_from_slice(&new);
+    let rest = checksum::add(!u16::from_be_bytes([tcp[16], tcp[17]]), !checksum::sum(&old));
+    let field = !checksum::add(rest, checksum::sum(&new));
+    tcp[16..18].copy_from_slice(&field.to_be_bytes());
 }
 
 /// Cuts the payload to `payload_len` bytes and takes the FIN away; checksums are not corrected.
@@ -262,6 +278,16 @@ pub(crate) mod tests {
             assert!(parse(&packet).is_ok());
             packet[at] ^= 1;
             assert_eq!(parse(&packet), Err(Malformed::Checksum));
+        }
+    }
+
+    #[test]
+    fn rewritten_numbers_keep_the_checksum() {
+        for mut packet in [v4(), v6()] {
+            let mut segment = parse(&packet).unwrap();
+            set_seq(&mut packet, &mut segment, 0xfedc_ba98);
+            set_ack(&mut packet, &mut segment, 7);
+            assert_eq!(parse(&packet), Ok(segment));
         }
     }
 

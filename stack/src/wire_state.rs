@@ -48,11 +48,22 @@ impl WireState {
     }
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
-    pub fn sent(&mut self, packet: &[u8], segment: &Segment) -> bool {
+    ///
+    /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp, while it
+    /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
+    /// to each other never end.
+    pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment) -> bool {
+        if segment.has(RST) {
+            // Its numbers are those of the segment that it answers.
+            return false;
+        }
+        if self.sent && segment.sequence_len() == 0 && after(self.snd_nxt, segment.seq) {
+            packet::set_seq(packet, segment, self.snd_nxt);
+        }
         if segment.has(SYN) {
             self.window_shift = window_scale(packet, segment).unwrap_or(0);
         }
-        if segment.has(ACK) && !segment.has(RST) {
+        if segment.has(ACK) {
             // RFC 7323, 2.2: the window of a SYN is never scaled.
             let shift = if segment.has(SYN) { 0 } else { self.window_shift };
             self.rcv_nxt = segment.ack;
@@ -176,9 +187,9 @@ mod tests {
     #[test]
     fn a_segment_sent_twice_is_a_retransmission() {
         let mut wire = WireState::new();
-        let (packet, segment) = received(1000, 0);
-        assert!(!wire.sent(&packet, &segment));
-        assert!(wire.sent(&packet, &segment));
+        let (mut packet, mut segment) = received(1000, 0);
+        assert!(!wire.sent(&mut packet, &mut segment));
+        assert!(wire.sent(&mut packet, &mut segment));
         assert_eq!((wire.snd_nxt, wire.rcv_nxt, wire.advertised_window()), (1010, 2000, 3000));
     }
 }
