@@ -24,7 +24,7 @@ mod port_space;
 pub mod readiness;
 mod ready_list;
 mod rx;
-mod slab;
+pub mod slab;
 pub mod socket;
 pub mod stack;
 mod time_wait;

@@ -7,6 +7,18 @@ pub struct Key {
     generation: u32,
 }
 
+impl Key {
+    /// The key as one number, for whoever has to store it as such; never 0.
+    pub fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// The inverse of `to_bits`.
+    pub fn from_bits(bits: u64) -> Self {
+        Key { index: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
 #[cfg(test)]
 impl Key {
     pub(crate) const TEST: Self = Key { index: 0, generation: 1 };
@@ -55,7 +67,7 @@ impl<T> Slab<T> {
         if self.get(key).is_some() {
             let slot = &mut self.slots[key.index as usize];
             slot.live = false;
-            slot.generation = slot.generation.wrapping_add(1);
+            slot.generation = slot.generation.wrapping_add(1).max(1);
             self.free.push(key.index);
         }
     }
@@ -113,6 +125,7 @@ mod tests {
                 }
                 prop_assert_eq!(slab.len(), model.len());
                 prop_assert!(model.iter().all(|(&key, value)| slab.get(key) == Some(value)));
+                prop_assert!(model.keys().all(|&key| key.to_bits() != 0 && Key::from_bits(key.to_bits()) == key));
                 prop_assert!(dead.iter().all(|&key| slab.get(key).is_none()));
             }
         }

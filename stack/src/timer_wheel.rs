@@ -12,11 +12,14 @@ const SLOTS: usize = 1 << SLOT_BITS;
 /// 64^4 ms: 4.6 hours. Later deadlines fire then, and are armed again.
 const TICKS_MAX: u64 = 1 << (LEVELS as u32 * SLOT_BITS);
 
+/// Who is to be fired, and at which tick.
+type Slot = Vec<(Key, u64)>;
+
 /// Deadlines of flows.
 pub struct TimerWheel {
     /// The tick up to which everything has fired.
     tick: u64,
-    slots: Box<[[Vec<(Key, u64)>; SLOTS]; LEVELS]>,
+    slots: Box<[[Slot; SLOTS]; LEVELS]>,
     /// A bit for each slot that holds something.
     occupied: [u64; LEVELS],
     len: usize,
