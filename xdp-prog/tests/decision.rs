@@ -8,7 +8,7 @@ use common::network::Network;
 use common::receiver::Receiver;
 use std::net::UdpSocket;
 use std::os::fd::AsFd;
-use xdp_prog::{ClaimKey, Mode, QUEUES_MAX, Steering};
+use xdp_prog::{CLAIMS_MAX, ClaimKey, Mode, QUEUES_MAX, Steering};
 
 /// An owner of queue 0, on an interface of its own.
 struct Owner {
@@ -211,6 +211,21 @@ fn queue_whose_socket_is_gone_passes_and_its_claims_catch_nothing_of_the_next_ow
     heir.claim(&key(TCP, "10.0.0.1", 81), true).unwrap();
     assert_eq!(program.run(0, &frame::tcp("10.0.0.1:81", ACK)), Redirect);
     assert_eq!(program.run(0, &segment), Pass);
+}
+
+#[test]
+fn full_table_refuses_new_claims_only() {
+    let owner = Owner::new();
+    for count in 0..CLAIMS_MAX {
+        let (host, port) = (count >> 16, count as u16);
+        owner.claim(UDP, &format!("10.0.0.{host}"), port, false);
+    }
+    let one_more = key(TCP, "10.0.0.1", 80);
+    let error = owner.steering.claim(&one_more, true).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
+    owner.claim(UDP, "10.0.0.1", 53, true);
+    owner.steering.release(&key(UDP, "10.0.0.1", 53)).unwrap();
+    owner.steering.claim(&one_more, true).unwrap();
 }
 
 #[test]

@@ -48,3 +48,51 @@ fn key(claim: Claim) -> ClaimKey {
     };
     ClaimKey::new(protocol as u8, claim.address, claim.port)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use xdp_prog::{CLAIMS_MAX, Mode};
+
+    /// The loopback interface of a new namespace, which the calling thread moves into: always the first.
+    const LOOPBACK: u32 = 1;
+
+    /// The shares of two owners, in place of one owner's on two interfaces.
+    fn two_shares() -> [Arc<Steering>; 2] {
+        // SAFETY: takes a number; only this thread moves.
+        assert_eq!(unsafe { libc::unshare(libc::CLONE_NEWNET) }, 0, "this test needs root");
+        [(); 2].map(|()| Arc::new(Steering::attach(LOOPBACK, Mode::Auto).unwrap()))
+    }
+
+    fn claim(protocol: Protocol, address: &str, port: u16) -> Claim {
+        Claim { protocol, address: address.parse().unwrap(), port }
+    }
+
+    #[test]
+    fn claims_and_releases_on_every_interface() {
+        let shares = two_shares();
+        let mut steer = KernelSteer::new(shares.to_vec());
+        for claim in [claim(Protocol::Tcp, "10.0.0.1", 80), claim(Protocol::Udp, "::", 53)] {
+            steer.claim(claim, true).unwrap();
+            steer.claim(claim, false).unwrap();
+            shares.iter().for_each(|share| share.release(&key(claim)).unwrap());
+            steer.claim(claim, true).unwrap();
+            steer.release(claim);
+            assert!(shares.iter().all(|share| share.release(&key(claim)).is_err()));
+        }
+    }
+
+    #[test]
+    fn table_that_is_full_on_one_interface_leaves_no_claim_on_another() {
+        let [with_room, full] = two_shares();
+        for count in 0..CLAIMS_MAX {
+            let address = IpAddr::from((count >> 16).to_be_bytes());
+            full.claim(&ClaimKey::new(libc::IPPROTO_UDP as u8, address, count as u16), true).unwrap();
+        }
+        let mut steer = KernelSteer::new(vec![with_room.clone(), full]);
+        let claim = claim(Protocol::Tcp, "10.0.0.1", 80);
+        assert_eq!(steer.claim(claim, true), Err(Errno::ENOBUFS));
+        with_room.release(&key(claim)).unwrap_err();
+    }
+}
