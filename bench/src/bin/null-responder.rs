@@ -10,6 +10,7 @@ use std::{
     net::SocketAddrV4,
     num::NonZeroU32,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    thread,
     time::{Duration, Instant},
 };
 use userstack_bench::{
@@ -31,6 +32,9 @@ const BURST_FRAMES: usize = 32;
 
 /// As many as the fill ring has room for by default.
 const UMEM_FRAMES: NonZeroU32 = NonZeroU32::new(2048).unwrap();
+
+/// The kernel releases a queue some time after its last owner ended; at most this long we wait for it, in milliseconds.
+const RELEASE_MS_MAX: u32 = 200;
 
 const QUEUE: u32 = 0;
 const TERMINATION: u64 = 1;
@@ -96,8 +100,15 @@ impl Rings {
             .libxdp_flags(LibxdpFlags::XSK_LIBXDP_FLAGS_INHIBIT_PROG_LOAD)
             .bind_flags(BindFlags::XDP_COPY)
             .build();
-        // SAFETY: libxdp loads no program, so that dropping the socket has none to free.
-        let (tx, rx, own_rings) = unsafe { Socket::new(config, &umem, &interface, QUEUE) }?;
+        let mut attempts_left = RELEASE_MS_MAX;
+        let (tx, rx, own_rings) = loop {
+            // SAFETY: libxdp loads no program, so that dropping the socket has none to free.
+            match unsafe { Socket::new(config, &umem, &interface, QUEUE) } {
+                Err(_) if attempts_left > 0 => attempts_left -= 1,
+                outcome => break outcome?,
+            }
+            thread::sleep(Duration::from_millis(1));
+        };
         let (mut fill, completion) = own_rings.ok_or("the UMEM's first socket has no fill and completion ring")?;
         // SAFETY: the frames are this UMEM's, and nobody uses them yet.
         unsafe { fill.produce(&frames) };
