@@ -77,3 +77,24 @@ pub const UMEM_FRAMES_MAX: u32 = 1 << 16;
 
 /// How long a receive queue may stay busy after its owner has closed it: measured at 45 ms at most.
 pub const QUEUE_RELEASE_MS_MAX: u32 = 60;
+
+/// Cached answers to "how do I reach this address?": the remote addresses of a busy server.
+pub const NEXT_HOPS_MAX: usize = 1 << 16;
+
+/// Neighbours that are followed: more than the kernel keeps by default (gc_thresh3 of 1,024).
+pub const NEIGHBOURS_MAX: usize = 4096;
+
+/// How often the kernel is prompted for a neighbour that it is looking for: as often as ARP asks (retrans_time_ms).
+pub const NEIGHBOUR_PROMPT: Duration = Duration::from_secs(1);
+
+/// How long a neighbour that did not answer counts as unreachable before it is looked for again.
+pub const NEIGHBOUR_FAILED_LEN: Duration = Duration::from_secs(1);
+
+/// How often a stale neighbour is confirmed: about the kernel's base_reachable_time.
+pub const NEIGHBOUR_REVALIDATE: Duration = Duration::from_secs(30);
+
+/// How long after the last question a neighbour is still confirmed: flows ask when they open, and may live on.
+pub const NEIGHBOUR_USE_LEN: Duration = Duration::from_secs(600);
+
+/// Datagrams of notices that are read at once; what is left waits for the next time.
+pub const NOTICES_PER_REFRESH: usize = 256;

@@ -4,6 +4,7 @@
 pub mod arena;
 mod fork;
 pub mod interface;
+pub mod netlink;
 pub mod steer;
 mod sys;
 mod umem;
