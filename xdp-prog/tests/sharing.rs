@@ -154,17 +154,17 @@ fn auto_falls_back_to_generic_where_the_driver_has_no_xdp() {
 }
 
 #[test]
-fn process_that_gives_up_its_privileges_still_claims() {
+fn process_that_gave_up_its_privileges_owns_queues_and_claims() {
     let network = Network::new();
     let child = Child::fork(|| {
         let steering = Steering::attach(network.index, Mode::Auto)?;
         let receiver = Receiver::bind(0);
-        steering.own_queue(0, receiver.fd())?;
         let nobody = 65_534;
         // SAFETY: takes numbers.
         if unsafe { libc::setresuid(nobody, nobody, nobody) } != 0 {
             return Err(io::Error::last_os_error());
         }
+        steering.own_queue(0, receiver.fd())?;
         let key = ClaimKey::new(frame::TCP, ADDRESS_V4.parse().expect("an address"), 80);
         steering.claim(&key, true)?;
         steering.release(&key)

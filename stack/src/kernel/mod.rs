@@ -9,3 +9,5 @@ pub mod steer;
 mod sys;
 mod umem;
 pub mod xsk;
+
+pub use xdp_prog::{AttachedMode, Mode, Steering};
