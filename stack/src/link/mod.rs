@@ -2,6 +2,7 @@
 
 pub mod fault;
 pub mod frame;
+pub mod pcap;
 pub mod wire;
 
 use crate::Instant;

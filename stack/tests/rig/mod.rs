@@ -45,9 +45,9 @@ impl Rig {
         run(&format!("ip -n {} {words}", self.near));
     }
 
-    /// Runs `ip` with words that follow its `-n far`.
-    pub fn far_ip(&self, words: &str) {
-        run(&format!("ip -n {} {words}", self.far));
+    /// What `ip` prints, with words that follow its `-n near`.
+    pub fn near_output(&self, words: &str) -> String {
+        run(&format!("ip -n {} {words}", self.near))
     }
 
     /// Runs a part of the test in the near namespace.
@@ -88,9 +88,11 @@ fn inside<T: Send>(name: &str, part: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-fn run(command: &str) {
+/// Runs a command that must succeed, and returns what it prints.
+fn run(command: &str) -> String {
     let mut words = command.split_ascii_whitespace();
     let program = words.next().expect("a program");
     let output = Command::new(program).args(words).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -92,6 +92,35 @@ impl Device {
 mod tests {
     use super::*;
 
+    /// An answer about device 5, with a MAC and an MTU, and these attributes besides.
+    fn answer(attributes: Vec<LinkAttribute>) -> LinkMessage {
+        let mut answer = LinkMessage::default();
+        answer.header.index = 5;
+        answer.attributes = vec![LinkAttribute::Mtu(1496), LinkAttribute::Address(vec![2; 6])];
+        answer.attributes.extend(attributes);
+        answer
+    }
+
+    #[test]
+    fn our_interfaces_and_vlans_on_them_are_ours() {
+        let vlan = |infos| LinkAttribute::LinkInfo(vec![LinkInfo::Data(InfoData::Vlan(infos))]);
+        let q = || vlan(vec![InfoVlan::Id(7)]);
+        let ad = || vlan(vec![InfoVlan::Protocol(VlanProtocol::Ieee8021Ad), InfoVlan::Id(9)]);
+        let check = |attributes, interfaces: &[u32], expected: Option<(u16, Option<Tag>)>| {
+            let found = understand(&answer(attributes), interfaces);
+            assert!(found.is_none_or(|device| (device.mtu, device.mac) == (1496, [2; 6])));
+            assert_eq!(found.map(|device| (device.interface.0, device.tag)), expected);
+        };
+        check(vec![], &[3, 5], Some((1, None)));
+        check(vec![], &[3], None);
+        check(vec![LinkAttribute::Link(3), q()], &[4, 3], Some((1, Some(Tag { protocol: 0x8100, id: 7 }))));
+        check(vec![LinkAttribute::Link(3), ad()], &[3], Some((0, Some(Tag { protocol: 0x88a8, id: 9 }))));
+        check(vec![LinkAttribute::Link(3), q()], &[4], None);
+        check(vec![LinkAttribute::Link(3), q(), LinkAttribute::LinkNetNsId(0)], &[3], None);
+        check(vec![LinkAttribute::Link(3), LinkAttribute::LinkNetNsId(0)], &[5], Some((0, None)));
+        check(vec![LinkAttribute::Link(3)], &[3], None);
+    }
+
     #[test]
     fn headers_have_a_tag_or_not() {
         let check = |tag, remote: &str, expected: &[u8]| {

@@ -115,17 +115,16 @@ impl Neighbours {
         };
         let before = neighbour.state;
         neighbour.stale = message.header.state == NeighbourState::Stale;
-        neighbour.state = match (usable_mac(message), before) {
-            (Some(mac), _) if !deleted => State::Usable(mac),
+        neighbour.state = match usable_mac(message) {
+            Some(mac) if !deleted => State::Usable(mac),
             _ if message.header.state == NeighbourState::Failed && !deleted => {
                 State::Failed { until: now + NEIGHBOUR_FAILED_LEN }
             }
-            (_, State::Usable(_)) => {
-                neighbour.prompt_at = now;
-                State::Resolving
-            }
-            _ => before,
+            _ => State::Resolving,
         };
+        if neighbour.state != before {
+            neighbour.prompt_at = now;
+        }
         neighbour.state != before
     }
 
