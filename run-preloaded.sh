@@ -42,28 +42,34 @@ check_kernel() {
         problem "This kernel has no AF_XDP sockets: it was built without CONFIG_XDP_SOCKETS."
 }
 
-# Packet memory is locked; whoever has CAP_IPC_LOCK may lock what they like. getrlimit(2), RLIMIT_MEMLOCK.
+# check_memlock QUEUES: packet memory is locked, some for each receive queue; whoever has CAP_IPC_LOCK may lock what they like.
+# getrlimit(2), RLIMIT_MEMLOCK.
 check_memlock() {
+    local needed_kib=$(($1 * memlock_kib_per_queue))
     has_capability 14 || ulimit -l unlimited 2>/dev/null || [[ $(ulimit -l) == unlimited ]] ||
-        (($(ulimit -l) >= memlock_kib)) ||
-        problem "Only $(ulimit -l) KiB may be locked in memory and $memlock_kib are needed: raise the limit" \
+        (($(ulimit -l) >= needed_kib)) ||
+        problem "Only $(ulimit -l) KiB may be locked in memory and $needed_kib are needed: raise the limit" \
             "(ulimit -l, or LimitMEMLOCK= in a systemd unit)."
 }
-memlock_kib=65536
+# The smallest UMEM that is made; where the limit allows, it is larger.
+memlock_kib_per_queue=2048
 
-# check_interface NAME
+# check_interface NAME: adds its receive queues to the count.
 check_interface() {
-    local link queues
+    local link count
     if ! link=$(ip -o link show dev "$1" 2>/dev/null); then
         problem "There is no interface $1 here. There are: $(ip -o link show | awk -F': ' '{ print $2 }' | xargs)."
         return
     fi
     [[ $link =~ [\<,]UP[,\>] ]] || problem "The interface $1 is down: ip link set $1 up."
-    queues=$(find "/sys/class/net/$1/queues" -name 'rx-*' 2>/dev/null | wc -l)
-    ((queues <= 1)) || ((verbose == 0)) ||
-        note "The interface $1 has $queues receive queues; a flow that arrives on one that no thread here serves is the" \
-            "kernel's. To have one queue: ethtool -L $1 combined 1."
+    count=$(find "/sys/class/net/$1/queues" -name 'rx-*' 2>/dev/null | wc -l)
+    ((count <= queues_max)) || problem "The interface $1 has $count receive queues and $queues_max can be served:" \
+        "ethtool -L $1 combined $queues_max."
+    queues=$((queues + count))
 }
+queues=0
+# As many as the steering program has room for.
+queues_max=64
 
 # check_program NAME: what the dynamic linker would silently refuse to preload into. ld.so(8), secure-execution mode.
 check_program() {
@@ -96,11 +102,11 @@ require_commands ip=iproute2
 check_program "$1"
 check_capabilities
 check_kernel
-check_memlock
 IFS=, read -ra names <<<"$interfaces"
 for name in "${names[@]}"; do
     check_interface "$name"
 done
+check_memlock "$queues"
 ((problems == 0)) || exit 1
 
 build_library

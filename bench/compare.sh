@@ -93,6 +93,11 @@ column_of() {
     awk -v workload="$1" -v variant="$2" -v field="$3" '$1 == workload && $2 == variant { print $field }' "$samples"
 }
 
+# ratio_of_rates WORKLOAD VARIANT WORKLOAD VARIANT: the first's rate to the second's, the median of the rounds.
+ratio_of_rates() {
+    paste <(column_of "$1" "$2" 3) <(column_of "$3" "$4" 3) | awk '$2 { print $1 / $2 }' | median
+}
+
 # print_workload NAME: its table, a row a variant.
 print_workload() {
     local variant ratio
@@ -102,11 +107,21 @@ print_workload() {
     echo "|-------------------|---------------:|----------:|-------:|-------:|-----------------------:|----------------:|"
     for variant in "${variants[@]}"; do
         [[ -n $(column_of "$1" "$variant" 3) ]] || continue
-        ratio=$(paste <(column_of "$1" "$variant" 3) <(column_of "$1" kernel 3) | awk '$2 { print $1 / $2 }' | median)
+        ratio=$(ratio_of_rates "$1" "$variant" "$1" kernel)
         printf '| %-17s | %14.0f | %8.2fx | %6.0f | %6.0f | %22.1f | %15.1f |\n' "$variant" \
             "$(column_of "$1" "$variant" 3 | median)" "${ratio:-0}" "$(column_of "$1" "$variant" 4 | median)" \
             "$(column_of "$1" "$variant" 5 | median)" "$(column_of "$1" "$variant" 6 | median)" \
             "$(column_of "$1" "$variant" 7 | median)"
+    done
+    echo
+}
+
+# print_idle_cost: what the open connections cost, a line a variant.
+print_idle_cost() {
+    local variant
+    echo "Rate beside 8,000 open connections, to the rate without them:"
+    for variant in "${variants[@]}"; do
+        printf -- '- %s %.2fx\n' "$variant" "$(ratio_of_rates idle-8000 "$variant" rr-64 "$variant")"
     done
     echo
 }
@@ -119,14 +134,14 @@ print_bulk() {
         rates+=("$(timeout 30 "${in_client[@]}" iperf3 -c "$server_ip" -f m -t "$bulk_seconds" $arguments |
             awk '/receiver/ { print $(NF - 2) / 1000 }')") || note "$1: iperf3 gave up."
     done
-    printf '| %-38s | %13.2f | %15.2f |\n' "$1" "${rates[0]:-0}" "${rates[1]:-0}"
+    printf '| %-41s | %12.2f | %12.2f |\n' "$1" "${rates[0]:-0}" "${rates[1]:-0}"
 }
 
 # bulk TITLE COMMAND...: print_bulk with COMMAND as the server.
 bulk() {
     local title=$1 pid
     shift
-    "${in_server[@]}" "$@" >/dev/null &
+    "${in_server[@]}" "$@" >/dev/null 2>&1 &
     pid=$!
     wait_listening "$pid" 5201
     print_bulk "$title"
@@ -137,8 +152,8 @@ print_bulk_table() {
     local mode
     echo "### Bulk by iperf3, Gb/s, for information"
     echo
-    echo "| server                                 | client sends  | server sends    |"
-    echo "|----------------------------------------|--------------:|----------------:|"
+    echo "| server                                    | client sends | server sends |"
+    echo "|-------------------------------------------|-------------:|-------------:|"
     bulk "kernel, plain veth" iperf3 -s
     for mode in native generic; do
         start_server "null-$mode"
@@ -160,6 +175,7 @@ print_figures() {
     for workload in "${workloads[@]}"; do
         print_workload "${workload%|*}"
     done
+    print_idle_cost
     print_bulk_table
 }
 

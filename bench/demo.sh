@@ -20,42 +20,11 @@ declare -A titles=(
     [redis-get]="redis, GET of 64 B"
 )
 
-# Debian package by the command or file that shows it to be there.
-declare -A packages=(
-    [clang]=clang [llvm-strip]=llvm [m4]=m4 [make]=make [gcc]=gcc [pkg-config]=pkg-config
-    [/usr/include/libelf.h]=libelf-dev [/usr/include/zlib.h]=zlib1g-dev
-    [nginx]=nginx [redis-server]=redis-server [redis-benchmark]=redis-tools [ab]=apache2-utils [wget]=wget
-    [ip]=iproute2 [sysctl]=procps
-)
-
-install_packages() {
-    local proof missing=()
-    for proof in "${!packages[@]}"; do
-        [[ -e $proof ]] || command -v "$proof" >/dev/null || missing+=("${packages[$proof]}")
-    done
-    ((${#missing[@]})) || return 0
-    note "Installing ${missing[*]} ..."
-    command -v apt-get >/dev/null || die "These Debian packages are missing, and there is no apt-get: ${missing[*]}."
-    keep_services_stopped
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get -qq update && apt-get -qq install --no-install-recommends "${missing[@]}"; } >"$work/apt.log" 2>&1 ||
-        die "apt-get failed: $(tail -n 3 "$work/apt.log")"
-}
-
-# Debian's packages start their services when they are installed, unless this policy forbids it (invoke-rc.d(8)).
-keep_services_stopped() {
-    [[ ! -e /usr/sbin/policy-rc.d ]] || return 0
-    policy=/usr/sbin/policy-rc.d
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod +x "$policy"
-}
-
 work=$(mktemp -d)
-policy=
 clean_up() {
     remove_pair
+    allow_services
     rm -rf "$work"
-    [[ -z $policy ]] || rm -f "$policy"
 }
 
 # The files that nginx serves, and its configuration: a master and one worker, as Debian runs it.
@@ -152,10 +121,11 @@ redis_benchmark() {
 # measure STACK WORKLOAD: sets results[STACK,WORKLOAD] to the rate, p50, p99, and CPU us a request of the server and of both
 # sides; adds to the stack's count of TCP segments in the server's kernel.
 measure() {
-    local ticks machine in out requests rate p50 p99
+    local ticks machine in out report requests rate p50 p99
     in=$(tcp_segments InSegs) out=$(tcp_segments OutSegs)
     ticks=$(process_ticks "$server_pid") machine=$(machine_ticks)
-    read -r requests rate p50 p99 <<<"$(drive "$2")"
+    report=$(drive "$2") || exit 1
+    read -r requests rate p50 p99 <<<"$report"
     ticks=$(($(process_ticks "$server_pid") - ticks)) machine=$(($(machine_ticks) - machine))
     count_segments "$1" "$in" "$out"
     results[$1,$2]=$(awk -v requests="$requests" -v us="$((1000000 / ticks_per_second))" -v ticks="$ticks" \
@@ -216,7 +186,9 @@ print_proof() {
 
 require_root
 clean_up_with clean_up
-install_packages
+install_packages "${build_packages[@]}" nginx redis-server redis-tools apache2-utils wget iproute2 procps
+require_commands clang=clang nginx=nginx redis-server=redis-server redis-benchmark=redis-tools ab=apache2-utils wget=wget \
+    ip=iproute2 ss=iproute2 sysctl=procps
 grep -q '^XDP ' /proc/net/protocols || die "This kernel has no AF_XDP sockets: it was built without CONFIG_XDP_SOCKETS."
 build_library
 make_pair

@@ -46,6 +46,41 @@ require_commands() {
     ((missing == 0)) || exit 1
 }
 
+# To build: the steering program (clang), and libxdp with its libbpf.
+build_packages=(clang llvm gcc make m4 pkg-config libelf-dev zlib1g-dev libbpf-dev linux-libc-dev libc6-dev)
+
+# install_packages PACKAGE...: those that are not there yet; none of their services is started. Without apt it does nothing,
+# and what is missing shows by itself.
+install_packages() {
+    local package missing=()
+    command -v apt-get >/dev/null || return 0
+    for package; do
+        dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
+    done
+    ((${#missing[@]})) || return 0
+    note "Installing ${missing[*]} ..."
+    forbid_services
+    { DEBIAN_FRONTEND=noninteractive apt-get -qq update &&
+        DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends "${missing[@]}"; } >/dev/null ||
+        die "apt-get could not install: ${missing[*]}."
+    allow_services
+}
+
+# Package installation asks this policy whether it may start a service: 101 is no. invoke-rc.d(8).
+policy=/usr/sbin/policy-rc.d
+our_policy=0
+forbid_services() {
+    [[ ! -e $policy ]] || return 0
+    our_policy=1
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod +x "$policy"
+}
+
+allow_services() {
+    ((our_policy == 0)) || rm -f "$policy"
+    our_policy=0
+}
+
 # Builds libuserstack.so when it is missing or older than its sources.
 build_library() {
     local newer
@@ -55,7 +90,8 @@ build_library() {
     fi
     command -v cargo >/dev/null || die "cargo is missing: install a Rust toolchain by rustup (https://rustup.rs)."
     note "Building $library ..."
-    (cd "$root" && cargo build --release --quiet) || die "The build failed."
+    (cd "$root" && cargo build --release --quiet) ||
+        die "The build failed. On Debian it needs the packages ${build_packages[*]}."
 }
 
 # make_pair: the two namespaces, their veth pair with one queue each, and settings that let the kernel's own TCP do its best.
@@ -75,9 +111,10 @@ make_pair() {
     ip -n "$client_ns" link set "$client_if" up
 }
 
-# A short life in TIME_WAIT and every port: a client alone makes tens of thousands of connections a second here.
+# One client opens tens of thousands of connections a second here. TIME_WAIT may hold half of all its ports at most, since
+# without TCP timestamps on both sides none of them can be used again for a minute.
 kernel_tuning=(net.core.somaxconn=65535 net.ipv4.tcp_max_syn_backlog=65535 net.ipv4.tcp_tw_reuse=1
-    net.ipv4.tcp_max_tw_buckets=4096 "net.ipv4.ip_local_port_range=1024 65535")
+    net.ipv4.tcp_max_tw_buckets=32768 "net.ipv4.ip_local_port_range=1024 65535")
 
 # Ends whatever still runs in the pair, and removes it.
 remove_pair() {
