@@ -249,6 +249,7 @@ fn receiving_leaves_the_frames_to_send_from_alone() {
 fn a_queue_has_one_owner_and_is_free_after_it() {
     let rig = Rig::new(1500, 2);
     rig.near(|| {
+        assert_eq!(veth().rx_queues, 2);
         let first = bind(0).expect("a free queue");
         assert_eq!(bind(0).map(drop).unwrap_err().raw_os_error(), Some(libc::EBUSY));
         bind(1).expect("another queue");
@@ -282,6 +283,33 @@ fn a_forked_child_does_not_keep_the_queue() {
         unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
         bound.expect("a queue that is free while the child lives");
     });
+}
+
+#[test]
+fn a_process_that_may_lock_less_memory_has_fewer_frames() {
+    let rig = Rig::new(1500, 1);
+    rig.near(|| {
+        let veth = veth();
+        let limit = libc::rlimit { rlim_cur: 3 << 20, rlim_max: 3 << 20 };
+        // SAFETY: a live rlimit. The other tests' threads are not bound by it: they keep CAP_IPC_LOCK.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
+        keep_only_net_raw();
+        let mut link = XskLink::bind(&veth.name, 0, veth.mtu, 4096).expect("a smaller UMEM");
+        let to_send: Vec<_> = std::iter::from_fn(|| link.tx_frame()).collect();
+        assert_eq!(to_send.len(), 512, "half of the 2 MiB that fit");
+        to_send.into_iter().for_each(|frame| link.recycle(frame));
+    });
+}
+
+/// Drops all of this thread's capabilities but CAP_NET_RAW. capset(2).
+fn keep_only_net_raw() {
+    const LINUX_CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+    const CAP_NET_RAW: u32 = 1 << 13;
+    let this_thread = [LINUX_CAPABILITY_VERSION_3, 0];
+    // Effective, permitted and inheritable, the low 32 bits of each and then the high ones.
+    let sets = [CAP_NET_RAW, CAP_NET_RAW, 0, 0, 0, 0];
+    // SAFETY: both arrays are live, and have the layout that this version takes.
+    assert_eq!(unsafe { libc::syscall(libc::SYS_capset, this_thread.as_ptr(), sets.as_ptr()) }, 0);
 }
 
 #[test]

@@ -14,7 +14,8 @@ pub use frame::Frame;
 pub trait Link: Send {
     /// Moves at most [`BURST_FRAMES_MAX`](crate::limits::BURST_FRAMES_MAX) received frames to the end of `into`.
     ///
-    /// A packet larger than a frame arrives as several in a row, all but the last with `more` set.
+    /// A packet larger than a frame arrives as several in a row, all in the same burst, and all but the last with
+    /// `more` set.
     fn rx_burst(&mut self, now: Instant, into: &mut Vec<Frame>);
 
     /// Whether `rx_burst` would find something; cheap enough to spin on.

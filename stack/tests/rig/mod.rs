@@ -30,8 +30,6 @@ impl Rig {
         let side = format!("mtu {mtu} numrxqueues {queues} numtxqueues {queues}");
         run(&format!("ip -n {} link add {VETH} {side} type veth peer name {VETH} {side} netns {}", rig.near, rig.far));
         for (name, number) in [(&rig.near, 1), (&rig.far, 2)] {
-            // Without this, IPv6 sends packets of its own, and takes seconds to make an address usable.
-            run(&format!("ip netns exec {name} sysctl -qw net.ipv6.conf.{VETH}.router_solicitations=0"));
             run(&format!("ip -n {name} address add 10.0.0.{number}/24 dev {VETH}"));
             run(&format!("ip -n {name} address add fd00::{number}/64 dev {VETH} nodad"));
             run(&format!("ip -n {name} link set lo up"));
