@@ -91,6 +91,11 @@ impl<T> Slab<T> {
         self.slots.len() - self.free.len()
     }
 
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The live values.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
         let live = self.slots.iter().enumerate().filter(|(_, slot)| slot.live);

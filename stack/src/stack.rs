@@ -216,7 +216,7 @@ impl Stack {
 
     /// Whether there is nothing that time or a packet could change: a thread that watches may stop.
     pub fn is_idle(&self) -> bool {
-        self.flows.len() == 0 && self.time_wait.len() == 0 && !self.flush_pending()
+        self.flows.is_empty() && self.time_wait.len() == 0 && !self.flush_pending()
     }
 
     /// Flows, closed by their owner or not, that still have bytes or a FIN to deliver: what exit waits for.
