@@ -98,7 +98,8 @@ impl Stack {
     pub(crate) fn send_outgoing(&mut self, key: Option<Key>, link: LinkId, header: &[u8], now: Instant) {
         let port = &mut self.ports[usize::from(link.0)];
         if let Some(packet) = self.outgoing.packet() {
-            if let (Some(flow), Ok(mut segment)) = (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
+            if let (Some(flow), Ok(mut segment)) =
+                (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
             {
                 self.counters.retransmissions += u64::from(flow.wire.sent(packet, &mut segment));
             }
