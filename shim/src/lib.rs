@@ -1,1 +1,63 @@
-//! See ARCHITECTURE.md.
+//! libuserstack.so: the socket calls of an unmodified program, served by the stack inside its own process.
+//!
+//! Where to look:
+//! - [`hooks`]: the C functions that are exported, grouped as the man pages are. Each looks its fd up in [`fd_table`]
+//!   and passes through when it is not there.
+//! - [`calls`]: what those calls do, in terms of [`description`] (what dup(2) shares) and the stack.
+//! - [`world`]: everything behind the one lock, and a turn of the stack.
+//! - [`wait`], [`poll`], [`epoll`]: waiting, each the same way: a turn, a look, a short spin, a sleep in the kernel.
+//! - [`attach`], [`fork`], [`exit`], [`keeper`]: the life of a process that is preloaded.
+
+mod args;
+mod attach;
+mod calls;
+mod capture;
+mod clock;
+mod config;
+mod description;
+mod epoll;
+mod epoll_set;
+mod exit;
+#[macro_use]
+mod export;
+mod fd_table;
+mod fork;
+mod hooks;
+mod keeper;
+mod limits;
+mod log;
+mod placeholder;
+mod poll;
+mod ret;
+mod stats;
+mod sys;
+mod thread;
+mod wait;
+mod waker;
+mod world;
+
+/// Runs when the library is loaded, before the program's own code.
+///
+/// Until then no fd is in the table and no socket enters it, so that a hook that is called earlier passes through.
+extern "C" fn load() {
+    hooks::resolve();
+    let settings = config::Settings::from_environment();
+    log::start(&settings);
+    settings.report();
+    if settings.interfaces.is_empty() {
+        return;
+    }
+    config::install(settings);
+    fork::install();
+}
+
+// SAFETY: the section holds pointers to functions without arguments of interest (System V ABI, "Initialization and
+// Termination Functions"); the linker keeps them in it.
+#[unsafe(link_section = ".init_array")]
+#[used]
+static LOAD: extern "C" fn() = load;
+
+// SAFETY: as above.
+#[unsafe(link_section = ".fini_array")]
+#[used]
+static UNLOAD: extern "C" fn() = exit::leave;

@@ -1,0 +1,348 @@
+//! The application's memory: the only place that reads or writes through its pointers.
+//!
+//! A null pointer where bytes are wanted is `EFAULT`. One that points nowhere crashes the application here, instead of
+//! answering `EFAULT` as the kernel would.
+
+use crate::limits::{IOVECS_MAX, TRANSFER_LEN_MAX};
+use crate::sys::AddressBuffer;
+use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t, timespec, timeval};
+use stack::Errno;
+use std::mem::size_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ptr;
+use std::time::Duration;
+
+/// The bytes to send.
+///
+/// # Safety
+/// `buf` has `len` readable bytes while the result is used, or is null.
+pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8], Errno> {
+    match (buf.is_null(), len) {
+        (_, 0) => Ok(&[]),
+        (true, _) => Err(Errno::EFAULT),
+        // SAFETY: the caller's promise.
+        (false, _) => Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len.min(TRANSFER_LEN_MAX)) }),
+    }
+}
+
+/// Room for bytes that are received, or any array that the application gave for an answer.
+///
+/// # Safety
+/// `buf` has `len` elements that nobody else touches while the result is used, or is null.
+pub unsafe fn slice_mut<'a, T>(buf: *mut T, len: usize) -> Result<&'a mut [T], Errno> {
+    match (buf.is_null(), len) {
+        (_, 0) => Ok(&mut []),
+        (true, _) => Err(Errno::EFAULT),
+        // SAFETY: the caller's promise.
+        (false, _) => Ok(unsafe { std::slice::from_raw_parts_mut(buf, len.min(TRANSFER_LEN_MAX / size_of::<T>())) }),
+    }
+}
+
+/// Room for received bytes.
+///
+/// # Safety
+/// As for `slice_mut`.
+pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8], Errno> {
+    // SAFETY: the caller's promise.
+    unsafe { slice_mut(buf.cast::<u8>(), len) }
+}
+
+/// The pieces of a readv(2) or writev(2).
+///
+/// # Errors
+/// `EINVAL`: a negative or too large count.
+///
+/// # Safety
+/// `iov` has `count` elements, and each of them describes memory as `bytes` or `bytes_mut` want it.
+pub unsafe fn pieces<'a>(iov: *const iovec, count: usize) -> Result<Pieces<'a>, Errno> {
+    if count > IOVECS_MAX {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: the caller's promise.
+    Ok(Pieces(unsafe { slice_mut(iov.cast_mut(), count)? }))
+}
+
+/// Memory in several pieces, in order.
+pub struct Pieces<'a>(&'a [iovec]);
+
+impl<'a> Pieces<'a> {
+    /// The pieces as bytes to send.
+    pub fn readable(&self) -> impl Iterator<Item = Result<&'a [u8], Errno>> + Clone {
+        // SAFETY: what `pieces` was promised.
+        self.0.iter().map(|piece| unsafe { bytes(piece.iov_base, piece.iov_len) })
+    }
+
+    /// The pieces as room for received bytes.
+    pub fn writable(&mut self) -> impl Iterator<Item = Result<&'a mut [u8], Errno>> {
+        // SAFETY: what `pieces` was promised; each piece is handed out once.
+        self.0.iter().map(|piece| unsafe { bytes_mut(piece.iov_base, piece.iov_len) })
+    }
+}
+
+/// A message of sendmsg(2) or recvmsg(2).
+///
+/// # Safety
+/// `message` is null or a msghdr, whose pieces are as `pieces` wants them.
+pub unsafe fn message<'a>(message: *const msghdr) -> Result<(&'a msghdr, Pieces<'a>), Errno> {
+    // SAFETY: the caller's promise.
+    let header = unsafe { message.as_ref() }.ok_or(Errno::EFAULT)?;
+    // SAFETY: the caller's promise.
+    let pieces = unsafe { pieces(header.msg_iov, header.msg_iovlen)? };
+    Ok((header, pieces))
+}
+
+/// Empties what recvmsg(2) says beside the bytes: a TCP socket has no address, no control data and no flags.
+///
+/// # Safety
+/// `message` is a msghdr that nobody else touches.
+pub unsafe fn finish_message(message: *mut msghdr) {
+    // SAFETY: the caller's promise.
+    let message = unsafe { &mut *message };
+    message.msg_namelen = 0;
+    message.msg_controllen = 0;
+    message.msg_flags = 0;
+}
+
+/// A value that the application gave by pointer.
+///
+/// # Safety
+/// `value` is null or points to a T, aligned or not.
+pub unsafe fn value<T: Copy>(value: *const T) -> Result<T, Errno> {
+    if value.is_null() {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { value.read_unaligned() })
+}
+
+/// Answers through a pointer of the application's.
+///
+/// # Safety
+/// `to` is null or has room for a T, aligned or not.
+pub unsafe fn answer<T>(to: *mut T, value: T) -> Result<(), Errno> {
+    if to.is_null() {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { to.write_unaligned(value) };
+    Ok(())
+}
+
+/// A timespec as a duration; `None` (null) waits for ever.
+///
+/// # Errors
+/// `EINVAL`: a negative or unnormalised one.
+///
+/// # Safety
+/// As for `value`.
+pub unsafe fn timeout(time: *const timespec) -> Result<Option<Duration>, Errno> {
+    if time.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    let time = unsafe { value(time)? };
+    match (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec)) {
+        (Ok(seconds), Ok(nanos)) if nanos < 1_000_000_000 => Ok(Some(Duration::new(seconds, nanos))),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The timeout of select(2).
+///
+/// # Errors
+/// `EINVAL`: a negative one.
+///
+/// # Safety
+/// As for `value`.
+pub unsafe fn timeout_micros(time: *const timeval) -> Result<Option<Duration>, Errno> {
+    if time.is_null() {
+        return Ok(None);
+    }
+    // SAFETY: the caller's promise.
+    duration(unsafe { value(time)? }).ok_or(Errno::EINVAL).map(Some)
+}
+
+/// A timeval as a duration; `None` if it is negative.
+pub fn duration(time: timeval) -> Option<Duration> {
+    let (seconds, micros) = (u64::try_from(time.tv_sec).ok()?, u64::try_from(time.tv_usec).ok()?);
+    Some(Duration::from_secs(seconds) + Duration::from_micros(micros))
+}
+
+/// The inverse of `duration`.
+pub fn timeval(duration: Duration) -> timeval {
+    timeval { tv_sec: duration.as_secs() as libc::time_t, tv_usec: duration.subsec_micros().into() }
+}
+
+/// The timeout of epoll_wait(2) and poll(2): milliseconds, negative for ever.
+pub fn timeout_millis(millis: c_int) -> Option<Duration> {
+    u64::try_from(millis).ok().map(Duration::from_millis)
+}
+
+/// An address that the application gave, if it is an IP address.
+///
+/// # Safety
+/// `address` is null or has `len` readable bytes.
+pub unsafe fn address(address: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
+    // SAFETY: the caller's promise.
+    parse_address(unsafe { bytes(address.cast(), len as usize) }.ok()?)
+}
+
+const V4_LEN: usize = size_of::<libc::sockaddr_in>();
+const V6_LEN: usize = size_of::<libc::sockaddr_in6>();
+
+/// A sockaddr_in or sockaddr_in6 as the kernel knows it.
+pub fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let family = c_int::from(u16::from_ne_bytes(bytes.first_chunk().copied()?));
+    let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
+    match family {
+        libc::AF_INET if bytes.len() >= V4_LEN => {
+            let ip: [u8; 4] = bytes[4..8].try_into().ok()?;
+            Some((Ipv4Addr::from(ip), port).into())
+        }
+        // Without its scope id, which is optional (ipv6(7)).
+        libc::AF_INET6 if bytes.len() >= V6_LEN - 4 => {
+            let ip: [u8; 16] = bytes[8..24].try_into().ok()?;
+            Some((Ipv6Addr::from(ip), port).into())
+        }
+        _ => None,
+    }
+}
+
+/// The same the other way round: the bytes and their number. A socket of `family` AF_INET6 says an IPv4 address as a
+/// mapped one (ipv6(7)).
+pub fn format_address(address: SocketAddr, family: c_int) -> (AddressBuffer, usize) {
+    let mut bytes = [0; size_of::<AddressBuffer>()];
+    bytes[..2].copy_from_slice(&(family as u16).to_ne_bytes());
+    bytes[2..4].copy_from_slice(&address.port().to_be_bytes());
+    match (family, address.ip()) {
+        (libc::AF_INET6, ip) => {
+            let ip = match ip {
+                IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+                IpAddr::V6(ip) => ip,
+            };
+            bytes[8..24].copy_from_slice(&ip.octets());
+            (bytes, V6_LEN)
+        }
+        (_, IpAddr::V4(ip)) => {
+            bytes[4..8].copy_from_slice(&ip.octets());
+            (bytes, V4_LEN)
+        }
+        (_, IpAddr::V6(_)) => unreachable!("an AF_INET socket has IPv4 addresses"),
+    }
+}
+
+/// Where the application wants an answer of bytes: an address or the value of an option. As much as fits is written,
+/// and how long it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer {
+    to: *mut u8,
+    len: *mut socklen_t,
+}
+
+impl Answer {
+    /// # Safety
+    /// `len` is null or points to a length, and `to` is null or has as many writable bytes, until `write` is called.
+    pub unsafe fn new<T>(to: *mut T, len: *mut socklen_t) -> Self {
+        Answer { to: to.cast(), len }
+    }
+
+    /// Whether there is a place for an answer.
+    pub fn is_wanted(self) -> bool {
+        !self.to.is_null()
+    }
+
+    /// Writes what fits of `bytes`, and `len` (which may be more) as the length.
+    ///
+    /// # Errors
+    /// `EFAULT`: no place. `EINVAL`: a negative length.
+    pub fn write(self, bytes: &[u8], len: usize) -> Result<(), Errno> {
+        // SAFETY: `new` was promised so.
+        let room = unsafe { value(self.len)? };
+        if (room as c_int) < 0 {
+            return Err(Errno::EINVAL);
+        }
+        if self.to.is_null() && room > 0 {
+            return Err(Errno::EFAULT);
+        }
+        let fits = bytes.len().min(room as usize);
+        // SAFETY: `new` was promised `room` bytes here.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.to, fits) };
+        // SAFETY: `new` was promised so.
+        unsafe { answer(self.len, len as socklen_t) }
+    }
+
+    /// Writes the value of an option, cut off to the room that there is.
+    ///
+    /// # Errors
+    /// As for `write`.
+    pub fn write_option(self, bytes: &[u8]) -> Result<(), Errno> {
+        // SAFETY: `new` was promised so.
+        let room = unsafe { value(self.len)? } as usize;
+        self.write(bytes, bytes.len().min(room))
+    }
+
+    /// Writes an address, if one is wanted.
+    ///
+    /// # Errors
+    /// As for `write`.
+    pub fn write_address(self, address: SocketAddr, family: c_int) -> Result<(), Errno> {
+        let (bytes, len) = format_address(address, family);
+        self.write(&bytes[..len], len)
+    }
+}
+
+/// The value of an option that is an int, or longer.
+///
+/// # Errors
+/// `EINVAL`: it is too short.
+pub fn option_int(value: &[u8]) -> Result<c_int, Errno> {
+    value.first_chunk().map(|bytes| c_int::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(address: &str, family: c_int, said: &str) {
+        let (bytes, len) = format_address(address.parse().expect("an address"), family);
+        assert_eq!(parse_address(&bytes[..len]), Some(said.parse().expect("an address")));
+    }
+
+    #[test]
+    fn addresses_are_said_in_the_sockets_family() {
+        check("10.1.2.3:80", libc::AF_INET, "10.1.2.3:80");
+        check("[2001:db8::1]:443", libc::AF_INET6, "[2001:db8::1]:443");
+        check("10.1.2.3:80", libc::AF_INET6, "[::ffff:10.1.2.3]:80");
+    }
+
+    #[test]
+    fn what_is_not_an_ip_address_is_the_kernels() {
+        assert_eq!(parse_address(&[]), None);
+        assert_eq!(parse_address(&[0; 28]), None);
+        assert_eq!(parse_address(&[libc::AF_INET as u8, 0, 0, 80, 10, 0, 0, 1]), None);
+    }
+
+    #[test]
+    fn an_answer_is_cut_off_and_says_its_whole_length() {
+        let mut room = [0u8; 4];
+        let mut len: socklen_t = 2;
+        // SAFETY: `room` has the two bytes that `len` says.
+        let answer = unsafe { Answer::new(room.as_mut_ptr(), &raw mut len) };
+        assert_eq!(answer.write(&[1, 2, 3], 3), Ok(()));
+        assert_eq!((room, len), ([1, 2, 0, 0], 3));
+    }
+
+    #[test]
+    fn a_timeout_must_be_normalised() {
+        for (tv_sec, tv_nsec, expected) in [
+            (0, 0, Ok(Some(Duration::ZERO))),
+            (1, 999_999_999, Ok(Some(Duration::new(1, 999_999_999)))),
+            (1, 1_000_000_000, Err(Errno::EINVAL)),
+            (-1, 0, Err(Errno::EINVAL)),
+        ] {
+            // SAFETY: a reference to a timespec.
+            assert_eq!(unsafe { timeout(&timespec { tv_sec, tv_nsec }) }, expected);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! accept(2): from the stack's accept queue, or from the kernel's.
+
+use crate::args::Answer;
+use crate::description::{Description, Flow, Role, Shadow};
+use crate::sys::AddressBuffer;
+use crate::wait::{self, Patience};
+use crate::world::World;
+use crate::{args, attach, fd_table, stats, sys};
+use libc::{SOCK_CLOEXEC, SOCK_NONBLOCK, c_int};
+use stack::slab::Key;
+use stack::socket::{ListenerId, Socket};
+use stack::{Errno, Readiness};
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+
+/// A connection: its fd, and who is at the other end.
+struct Accepted {
+    fd: RawFd,
+    peer: Option<SocketAddr>,
+    family: c_int,
+}
+
+/// accept4(2): returns the fd of a connection, and says in `peer` who is at the other end.
+///
+/// # Errors
+/// - `EAGAIN`: none is there, and the socket does not block or its SO_RCVTIMEO is over.
+/// - `EINVAL`: unknown flags, or the socket does not listen. `EMFILE`: no fd is free; the connection stays queued.
+/// - What the kernel says of a connection of its own.
+pub fn accept(fd: RawFd, key: Key, peer: Answer, flags: c_int) -> Result<RawFd, Errno> {
+    if flags & !(SOCK_CLOEXEC | SOCK_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let patience = Patience { shadow: Some(fd), ..Patience::RECEIVE };
+    let accepted = wait::complete(key, patience, |world| {
+        attach::attach_for(world, key);
+        accept_either(world, fd, key, flags)
+    })?;
+    if let (true, Some(address)) = (peer.is_wanted(), accepted.peer) {
+        peer.write_address(address, accepted.family)?;
+    }
+    Ok(accepted.fd)
+}
+
+fn accept_either(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result<Accepted, Errno> {
+    let Role::Listener(listener) = &mut world.description(key)?.role else { return Err(Errno::EINVAL) };
+    let id = listener.id;
+    let shadow_first = listener.shadow_is_ready && listener.shadow_is_next;
+    listener.shadow_is_next = !listener.shadow_is_next;
+    let order = if shadow_first { [None, id] } else { [id, None] };
+    for from in order {
+        let accepted = match from {
+            Some(id) => accept_ours(world, key, id, flags),
+            None => accept_shadow(world, fd, key, flags),
+        };
+        if !matches!(accepted, Err(Errno::EAGAIN)) {
+            return accepted;
+        }
+    }
+    Err(Errno::EAGAIN)
+}
+
+fn accept_ours(world: &mut World, key: Key, id: ListenerId, flags: c_int) -> Result<Accepted, Errno> {
+    let stack = world.stack().ok_or(Errno::EAGAIN)?;
+    if !stack.readiness(Socket::Listener(id)).contains(Readiness::READABLE) {
+        return Err(Errno::EAGAIN);
+    }
+    // Before the flow is taken: without an fd it has to stay where it is.
+    let fd = world.placeholders.take()?;
+    let accepted = take_flow(world, key, id, fd, flags);
+    if accepted.is_err() {
+        world.placeholders.give_back(fd);
+    }
+    accepted
+}
+
+fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_int) -> Result<Accepted, Errno> {
+    let &mut Description { family, settings, .. } = world.description(key)?;
+    let stack = world.stack().ok_or(Errno::EAGAIN)?;
+    let flow = stack.tcp_accept(id)?;
+    let peer = stack.tcp_endpoints(flow).map(|(_, peer)| peer);
+    let role = Role::Flow(Flow { id: flow, shadow: Shadow::Placeholder, is_connected: true });
+    let accepted = match world.describe(family, role, flags & SOCK_NONBLOCK != 0, settings) {
+        Ok(accepted) => accepted,
+        Err(errno) => {
+            world.stack().ok_or(errno)?.tcp_close(flow, true);
+            return Err(errno);
+        }
+    };
+    world.description(accepted)?.fds.push(fd);
+    if let Some(stack) = world.stack() {
+        stack.set_token(Socket::Flow(flow), accepted.to_bits());
+    }
+    fd_table::set_placeholder(fd, accepted, flags & SOCK_CLOEXEC != 0);
+    Ok(Accepted { fd, peer, family })
+}
+
+/// A connection that came over the kernel: it is the kernel's for good.
+fn accept_shadow(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result<Accepted, Errno> {
+    let mut name: AddressBuffer = [0; size_of::<AddressBuffer>()];
+    let accepted = sys::accept(fd, &mut name, flags);
+    let description = world.description(key)?;
+    let family = description.family;
+    if let Role::Listener(listener) = &mut description.role {
+        listener.shadow_is_ready = accepted.is_ok();
+    }
+    let (fd, len) = accepted?;
+    fd_table::clear(fd);
+    stats::count(&stats::ACCEPTED_FROM_KERNEL);
+    Ok(Accepted { fd, peer: args::parse_address(&name[..len]), family })
+}

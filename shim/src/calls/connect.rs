@@ -1,0 +1,152 @@
+//! connect(2): through an interface of ours, or handed to the kernel.
+
+use crate::attach::{self, Network};
+use crate::description::{Flow, Role, Shadow};
+use crate::sys::{self, AddressBuffer};
+use crate::wait::{self, Patience};
+use crate::world::{self, World};
+use crate::{args, clock};
+use libc::c_int;
+use stack::outside::Hop;
+use stack::slab::Key;
+use stack::socket::FlowId;
+use stack::{Errno, Readiness};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::RawFd;
+
+/// connect(2), or `None` when the kernel is to do it.
+///
+/// # Errors
+/// - `EINPROGRESS`: started, and the socket does not block or its SO_SNDTIMEO is over. `EALREADY`: not done yet.
+/// - `EISCONN`: done, or the socket listens. `ECONNREFUSED`, `ETIMEDOUT`: failed.
+/// - `ENETUNREACH`, `EHOSTUNREACH`, `EADDRNOTAVAIL`, and what bind(2) says of the port.
+pub fn connect(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Option<Result<(), Errno>> {
+    let remote = remote.map(|remote| SocketAddr::new(remote.ip().to_canonical(), remote.port()));
+    match begin(fd, key, remote?) {
+        Ok(Begun::Kernel) => None,
+        Ok(Begun::Done) => Some(Ok(())),
+        Ok(Begun::UnderWay) => Some(finish(key)),
+        Err(errno) => Some(Err(errno)),
+    }
+}
+
+/// How far a connect has come.
+enum Begun {
+    /// The kernel is to do it.
+    Kernel,
+    /// An earlier call began it, and this one is the first to hear that it is established.
+    Done,
+    /// A SYN is on its way.
+    UnderWay,
+}
+
+fn begin(fd: RawFd, key: Key, remote: SocketAddr) -> Result<Begun, Errno> {
+    let mut world = world::enter()?;
+    let id = match &world.description(key)?.role {
+        Role::Inherited => return Ok(Begun::Kernel),
+        Role::Listener(_) => return Err(Errno::EISCONN),
+        Role::Undecided => return open(&mut world, fd, key, remote),
+        Role::Flow(flow) if flow.is_connected => return Err(Errno::EISCONN),
+        Role::Flow(flow) => flow.id,
+    };
+    let now = clock::now();
+    world.turn(now);
+    match progress(&mut world, key, id) {
+        Ok(()) => Ok(Begun::Done),
+        Err(Errno::EAGAIN) if world.description(key)?.nonblocking => Err(Errno::EALREADY),
+        Err(Errno::EAGAIN) => Ok(Begun::UnderWay),
+        // SO_ERROR has said already why: the socket may connect again.
+        Err(Errno::ENOTCONN) => open(&mut world, fd, key, remote),
+        Err(errno) => Err(errno),
+    }
+}
+
+/// Where an opening flow stands: `EAGAIN` not yet, `ENOTCONN` failed and said so, else why it failed.
+fn progress(world: &mut World, key: Key, id: FlowId) -> Result<(), Errno> {
+    let stack = world.stack().ok_or(Errno::EBADF)?;
+    match stack.tcp_connected(id) {
+        Ok(()) => {
+            if let Role::Flow(flow) = &mut world.description(key)?.role {
+                flow.is_connected = true;
+            }
+            return Ok(());
+        }
+        Err(Errno::EINPROGRESS) => return Err(Errno::EAGAIN),
+        Err(_) => {}
+    }
+    let cause = stack.tcp_take_error(id);
+    stack.tcp_close(id, false);
+    world.description(key)?.role = Role::Undecided;
+    Err(cause.unwrap_or(Errno::ENOTCONN))
+}
+
+/// Waits for the end of a connect that is under way.
+fn finish(key: Key) -> Result<(), Errno> {
+    let finished = wait::complete(key, Patience::SEND, |world| match &world.description(key)?.role {
+        Role::Flow(flow) => {
+            let id = flow.id;
+            progress(world, key, id)
+        }
+        // Another thread has heard of the failure.
+        _ => Err(Errno::ECONNABORTED),
+    });
+    match finished {
+        Err(Errno::EAGAIN) => Err(Errno::EINPROGRESS),
+        finished => finished,
+    }
+}
+
+/// Begins a connect, if `remote` is reached through an interface of ours.
+fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Begun, Errno> {
+    attach::prepare(world);
+    let description = world.description(key)?;
+    let (family, options) = (description.family, description.settings.tcp);
+    let bound = bound(fd)?;
+    let local_ip = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
+    let is_reachable = family == libc::AF_INET6 || remote.is_ipv4();
+    let Some(network) = world.network.as_mut().filter(|_| is_reachable && remote.port() != 0) else {
+        world.give_to_kernel(key);
+        return Ok(Begun::Kernel);
+    };
+    let hop = match network.stack.route(local_ip, remote.ip(), clock::now()) {
+        Hop::Ready(hop) | Hop::Resolving(hop) => hop,
+        Hop::Unreachable(errno) => return Err(errno),
+        Hop::Kernel => {
+            world.give_to_kernel(key);
+            return Ok(Begun::Kernel);
+        }
+    };
+    attach::attach(world, clock::now());
+    if !world.network.as_ref().is_some_and(|network: &Network| network.is_whole(&hop)) {
+        tracing::info!(%remote, "not all queues of the interface are ours: the kernel connects");
+        world.give_to_kernel(key);
+        return Ok(Begun::Kernel);
+    }
+    let local = reserve(fd, family, bound, local_ip.unwrap_or(hop.source))?;
+    let now = clock::now();
+    let stack = world.stack().ok_or(Errno::EBADF)?;
+    let id = stack.tcp_connect(local, remote, options, key.to_bits(), now)?;
+    stack.flush(now);
+    world.description(key)?.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false });
+    // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
+    world.announce(key, Readiness::default());
+    Ok(Begun::UnderWay)
+}
+
+/// Where the kernel's socket is bound: port 0 if it is not.
+fn bound(fd: RawFd) -> Result<SocketAddr, Errno> {
+    let mut name: AddressBuffer = [0; size_of::<AddressBuffer>()];
+    let len = sys::socket_name(fd, &mut name)?;
+    let name = args::parse_address(&name[..len]).ok_or(Errno::EAFNOSUPPORT)?;
+    Ok(SocketAddr::new(name.ip().to_canonical(), name.port()))
+}
+
+/// Reserves the local port in the kernel: the application's, or one that the kernel picks.
+fn reserve(fd: RawFd, family: c_int, bound: SocketAddr, source: IpAddr) -> Result<SocketAddr, Errno> {
+    if bound.port() != 0 {
+        return Ok(SocketAddr::new(source, bound.port()));
+    }
+    let (address, len) = args::format_address(SocketAddr::new(source, 0), family);
+    sys::bind(fd, &address[..len])?;
+    self::bound(fd)
+}

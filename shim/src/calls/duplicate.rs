@@ -1,0 +1,211 @@
+//! dup(2) and close(2): the fds of a description come and go, and with the last one it ends.
+
+use crate::description::{Role, Shadow};
+use crate::fd_table::{self, Entry};
+use crate::world::{self, World};
+use crate::{clock, fork, sys, thread};
+use libc::c_int;
+use stack::Errno;
+use stack::slab::Key;
+use std::os::fd::RawFd;
+
+/// What stands behind `fd` for a call that would change that; `None`: the kernel's, or not this process's to change
+/// (a child of vfork(2) closes fds of its own, described in its parent's memory).
+pub fn changeable(fd: RawFd) -> Option<Entry> {
+    fd_table::get(fd).filter(|_| fork::is_served())
+}
+
+/// close(2) on an fd of ours.
+///
+/// # Errors
+/// `EBADF`: the application has no such fd. `EINTR`: a signal handler interrupted a call of ours.
+pub fn close(fd: RawFd, entry: Entry) -> Result<(), Errno> {
+    if matches!(entry, Entry::Pooled | Entry::Internal) {
+        return Err(Errno::EBADF);
+    }
+    let mut world = world::enter().map_err(|_| Errno::EINTR)?;
+    detach(&mut world, fd, entry);
+    Ok(())
+}
+
+/// Takes `fd` from what stands behind it, and closes it.
+fn detach(world: &mut World, fd: RawFd, entry: Entry) {
+    match entry {
+        Entry::Socket(key) => {
+            if let Some(true) = forget_socket(world, fd, key) {
+                return;
+            }
+        }
+        Entry::Epoll(key) => forget_epoll(world, fd, key),
+        Entry::Pooled | Entry::Internal => return,
+    }
+    fd_table::clear(fd);
+    sys::close(fd);
+}
+
+/// Takes `fd` from its description, which ends with its last one. True if the fd was kept, as a placeholder.
+fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
+    let description = world.descriptions.get_mut(key)?;
+    description.fds.retain(|&other| other != fd);
+    if !description.fds.is_empty() {
+        return Some(false);
+    }
+    let reset = description.settings.linger_s == Some(0);
+    let now = clock::now();
+    let mut is_kept = false;
+    match &description.role {
+        Role::Flow(flow) => {
+            let (id, shadow) = (flow.id, flow.shadow);
+            let mut endpoints = None;
+            if let Some(stack) = world.stack() {
+                endpoints = stack.tcp_endpoints(id);
+                stack.tcp_close(id, reset);
+                if !thread::owes_replies() {
+                    stack.flush(now);
+                }
+            }
+            is_kept = shadow == Shadow::Placeholder;
+            if shadow == Shadow::Bound
+                && let Some((local, _)) = endpoints
+                && let Ok(reservation) = sys::duplicate_high(fd)
+            {
+                fd_table::set(reservation, Entry::Internal);
+                world.linger(reservation, local);
+            }
+        }
+        Role::Listener(listener) => {
+            let id = listener.id;
+            if let (Some(id), Some(stack)) = (id, world.stack()) {
+                stack.tcp_unlisten(id);
+            }
+        }
+        Role::Undecided | Role::Inherited => {}
+    }
+    world.remove(key);
+    if is_kept {
+        world.placeholders.give_back(fd);
+    }
+    Some(is_kept)
+}
+
+fn forget_epoll(world: &mut World, fd: RawFd, key: Key) {
+    let Some(set) = world.sets.get_mut(key) else { return };
+    set.fds.retain(|&other| other != fd);
+    if set.fds.is_empty() {
+        world.close_set(key);
+    }
+}
+
+/// close_range(2) and closefrom(3), from `first` to `last`: our own fds and the application's kernel fds are closed, and
+/// what the application does not know of stays. `None` when none of them is ours.
+///
+/// # Errors
+/// What close_range(2) says.
+pub fn close_range(first: u32, last: u32, flags: c_int) -> Option<Result<(), Errno>> {
+    fd_table::ours_in(first as usize..=last as usize).next().filter(|_| fork::is_served())?;
+    Some(close_around_ours(first, last, flags))
+}
+
+fn close_around_ours(first: u32, last: u32, flags: c_int) -> Result<(), Errno> {
+    let ours: Vec<_> = fd_table::ours_in(first as usize..=last as usize).collect();
+    let mut next = first;
+    for (fd, entry) in ours {
+        if next < fd as u32 {
+            sys::close_range(next, fd as u32 - 1, flags)?;
+        }
+        next = fd as u32 + 1;
+        if flags & libc::CLOSE_RANGE_CLOEXEC as c_int == 0 {
+            // What is hidden says EBADF, and stays.
+            let _ = close(fd, entry);
+        } else if fd_table::placeholder_cloexec(fd).is_some() {
+            fd_table::set_placeholder_cloexec(fd, true);
+        } else {
+            sys::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC.into())?;
+        }
+    }
+    if next <= last { sys::close_range(next, last, flags) } else { Ok(()) }
+}
+
+/// dup(2) and F_DUPFD: a copy of `fd`, not below `floor`.
+///
+/// # Errors
+/// `EBADF`; what fcntl(2), F_DUPFD says.
+pub fn duplicate(fd: RawFd, entry: Entry, floor: libc::c_long, cloexec: bool) -> Result<RawFd, Errno> {
+    if matches!(entry, Entry::Pooled | Entry::Internal) {
+        return Err(Errno::EBADF);
+    }
+    let mut world = world::enter()?;
+    let is_placeholder = fd_table::placeholder_cloexec(fd).is_some();
+    let command = if cloexec || is_placeholder { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
+    let copy = sys::fcntl(fd, command, floor)?;
+    attach_copy(&mut world, copy, entry, is_placeholder, cloexec);
+    Ok(copy)
+}
+
+/// The new fd `copy` stands for the same as the one that `entry` is of.
+fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: bool, cloexec: bool) {
+    if !fd_table::fits(copy) {
+        return;
+    }
+    match entry {
+        Entry::Socket(key) => {
+            let Ok(description) = world.description(key) else { return };
+            description.fds.push(copy);
+            if let Role::Flow(flow) = &mut description.role
+                && flow.shadow == Shadow::Placeholder
+            {
+                flow.shadow = Shadow::Altered;
+            }
+        }
+        Entry::Epoll(key) => {
+            let Some(set) = world.sets.get_mut(key) else { return };
+            set.fds.push(copy);
+        }
+        Entry::Pooled | Entry::Internal => return,
+    }
+    match entry {
+        Entry::Socket(key) if is_placeholder => fd_table::set_placeholder(copy, key, cloexec),
+        _ => fd_table::set(copy, entry),
+    }
+}
+
+/// dup3(2) where one of the two fds is ours: `to` becomes a copy of `fd`, and what was there is closed.
+///
+/// # Errors
+/// `EBADF`; `EINVAL`: unknown flags; what dup3(2) says.
+pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
+    let (source, target) = (fd_table::get(fd), fd_table::get(to));
+    if fd_table::is_hidden(fd) || target == Some(Entry::Internal) {
+        return Err(Errno::EBADF);
+    }
+    let mut world = world::enter()?;
+    let is_placeholder = fd_table::placeholder_cloexec(fd).is_some();
+    let cloexec = flags & libc::O_CLOEXEC != 0;
+    let kernel_flags = if is_placeholder { flags | libc::O_CLOEXEC } else { flags };
+    match target {
+        Some(Entry::Pooled) => world.placeholders.forget(to),
+        // A placeholder that is kept would keep the number: so it is not kept.
+        Some(Entry::Socket(key)) => {
+            alter(&mut world, key);
+            forget_socket(&mut world, to, key);
+        }
+        Some(Entry::Epoll(key)) => forget_epoll(&mut world, to, key),
+        Some(Entry::Internal) | None => {}
+    }
+    fd_table::clear(to);
+    sys::duplicate_to(fd, to, kernel_flags)?;
+    if let Some(entry) = source {
+        attach_copy(&mut world, to, entry, is_placeholder, cloexec);
+    }
+    Ok(to)
+}
+
+/// The placeholder behind a socket is not to be used again.
+pub fn alter(world: &mut World, key: Key) {
+    if let Ok(description) = world.description(key)
+        && let Role::Flow(flow) = &mut description.role
+        && flow.shadow == Shadow::Placeholder
+    {
+        flow.shadow = Shadow::Altered;
+    }
+}

@@ -1,0 +1,68 @@
+//! listen(2): in the kernel always, and in the stack once the process uses the listener.
+
+use crate::description::{Listener, Role};
+use crate::sys::AddressBuffer;
+use crate::world::{self, World};
+use crate::{args, attach, epoll, sys};
+use libc::c_int;
+use stack::Errno;
+use stack::slab::Key;
+use std::os::fd::RawFd;
+
+/// listen(2), or `None` when the kernel is to do it.
+///
+/// # Errors
+/// What the kernel says: `EADDRINUSE` and so on. `EINVAL`: connected.
+pub fn listen(fd: RawFd, key: Key, backlog: c_int) -> Option<Result<(), Errno>> {
+    let mut world = match world::enter() {
+        Ok(world) => world,
+        Err(errno) => return Some(Err(errno)),
+    };
+    match &world.description(key).ok()?.role {
+        Role::Inherited => None,
+        Role::Flow(_) => Some(Err(Errno::EINVAL)),
+        Role::Undecided | Role::Listener(_) => {
+            if let Err(errno) = sys::listen(fd, backlog) {
+                return Some(Err(errno));
+            }
+            Some(listen_too(&mut world, fd, key, bound_of(backlog)))
+        }
+    }
+}
+
+/// The accept queue's bound: at least one connection, and a negative backlog is a large one (linux/net/socket.c).
+fn bound_of(backlog: c_int) -> usize {
+    /// Linux's default for net.core.somaxconn, which bounds every backlog.
+    const SOMAXCONN: usize = 4096;
+    (backlog as u32 as usize).clamp(1, SOMAXCONN)
+}
+
+fn listen_too(world: &mut World, fd: RawFd, key: Key, backlog: usize) -> Result<(), Errno> {
+    if let Role::Listener(listener) = &mut world.description(key)?.role {
+        listener.backlog = backlog;
+        let id = listener.id;
+        if let (Some(id), Some(stack)) = (id, world.stack()) {
+            stack.tcp_set_backlog(id, backlog);
+        }
+        return Ok(());
+    }
+    attach::prepare(world);
+    if world.network.is_none() || is_loopback(fd)? {
+        world.give_to_kernel(key);
+        return Ok(());
+    }
+    // accept(2) looks at the shadow after the stack's own queue, and must not wait in it.
+    sys::set_nonblocking(fd, true)?;
+    let listener = Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false };
+    world.description(key)?.role = Role::Listener(listener);
+    world.has_new_listeners = true;
+    epoll::watch_new_listener(world, key);
+    Ok(())
+}
+
+/// Whether only this host can connect.
+fn is_loopback(fd: RawFd) -> Result<bool, Errno> {
+    let mut name: AddressBuffer = [0; size_of::<AddressBuffer>()];
+    let len = sys::socket_name(fd, &mut name)?;
+    Ok(args::parse_address(&name[..len]).is_some_and(|name| name.ip().to_canonical().is_loopback()))
+}

@@ -1,0 +1,14 @@
+//! What the socket calls do, once a hook has found the socket in the fd table.
+
+pub mod accept;
+pub mod connect;
+pub mod duplicate;
+pub mod flags;
+pub mod listen;
+pub mod name;
+pub mod open;
+pub mod option;
+pub mod receive;
+pub mod send;
+pub mod sendfile;
+pub mod shutdown;

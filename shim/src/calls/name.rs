@@ -1,0 +1,42 @@
+//! getsockname(2) and getpeername(2).
+
+use crate::args::Answer;
+use crate::description::Role;
+use crate::world;
+use stack::Errno;
+use stack::slab::Key;
+use stack::socket::tcp::TcpState;
+use std::net::SocketAddr;
+
+/// Which end of a connection.
+#[derive(Debug, Clone, Copy)]
+pub enum End {
+    /// getsockname(2).
+    Local,
+    /// getpeername(2).
+    Remote,
+}
+
+/// Answers with the address of one end, or `None` when the kernel's socket knows it.
+///
+/// # Errors
+/// `ENOTCONN`: not connected, or not any more. `EFAULT`, `EINVAL`: no place for the answer.
+pub fn name(key: Key, end: End, to: Answer) -> Option<Result<(), Errno>> {
+    let mut world = world::enter().ok()?;
+    let description = world.description(key).ok()?;
+    let family = description.family;
+    let id = match &description.role {
+        Role::Undecided | Role::Listener(_) | Role::Inherited => return None,
+        Role::Flow(flow) => flow.id,
+    };
+    let stack = world.stack()?;
+    let state = stack.tcp_state(id);
+    let endpoints: Option<(SocketAddr, SocketAddr)> = stack.tcp_endpoints(id);
+    drop(world);
+    let address = match (end, endpoints) {
+        (End::Local, Some((local, _))) => local,
+        (End::Remote, Some((_, remote))) if !matches!(state, TcpState::SynSent | TcpState::Closed) => remote,
+        _ => return Some(Err(Errno::ENOTCONN)),
+    };
+    Some(to.write_address(address, family))
+}

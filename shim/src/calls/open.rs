@@ -1,0 +1,66 @@
+//! socket(2), and what else makes an fd.
+
+use crate::description::{Role, Settings};
+use crate::fd_table::{self, Entry};
+use crate::{attach, config, fork, sys, thread, world};
+use libc::{AF_INET, AF_INET6, AF_XDP, IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, c_int};
+use stack::Errno;
+use stack::slab::Key;
+use std::os::fd::RawFd;
+
+/// socket(2), or `None` when the kernel is to do it. A TCP socket is made by the kernel all the same, and is ours until
+/// bind(2), connect(2) or listen(2) shows where it belongs.
+///
+/// # Errors
+/// What the kernel says.
+pub fn open(domain: c_int, kind: c_int, protocol: c_int) -> Option<Result<RawFd, Errno>> {
+    config::get()?;
+    if thread::is_inside() {
+        // A library of ours: libxdp is to use the AF_XDP socket that is meant for it.
+        return attach::handed_over().filter(|_| domain == AF_XDP).map(Ok);
+    }
+    let is_tcp = matches!(domain, AF_INET | AF_INET6)
+        && kind & !(SOCK_CLOEXEC | SOCK_NONBLOCK) == SOCK_STREAM
+        && matches!(protocol, 0 | IPPROTO_TCP);
+    if !is_tcp || !fork::is_served() {
+        return None;
+    }
+    Some(sys::socket(domain, kind, protocol).inspect(|&fd| adopt(fd, domain, kind)))
+}
+
+/// Makes a new socket ours; where it cannot be, it is the kernel's.
+fn adopt(fd: RawFd, domain: c_int, kind: c_int) {
+    fd_table::clear(fd);
+    let Ok(mut world) = world::enter() else { return };
+    if world.cannot_attach || !fd_table::fits(fd) {
+        return;
+    }
+    let nonblocking = kind & SOCK_NONBLOCK != 0;
+    let Ok(key) = world.describe(domain, Role::Undecided, nonblocking, Settings::default()) else { return };
+    if let Ok(description) = world.description(key) {
+        description.fds.push(fd);
+        fd_table::set(fd, Entry::Socket(key));
+    }
+}
+
+/// epoll_create1(2) with these flags, or the error that epoll_create(2) has found. Its fd is the kernel's, whatever the
+/// table still says of a former one (an fd that was closed past the hooks).
+///
+/// # Errors
+/// What the kernel says.
+pub fn epoll(flags: Result<c_int, Errno>) -> Result<RawFd, Errno> {
+    sys::epoll_create(flags?).inspect(|&fd| fd_table::clear(fd))
+}
+
+/// bind(2) on a socket of ours: `None` when the kernel is to do it, as long as the socket has not become something
+/// that is bound already.
+///
+/// # Errors
+/// `EINVAL`: bound already.
+pub fn check_bind(key: Key) -> Option<Result<(), Errno>> {
+    let mut world = world::enter().ok()?;
+    match world.description(key).ok()?.role {
+        Role::Undecided | Role::Inherited => None,
+        Role::Flow(_) | Role::Listener(_) => Some(Err(Errno::EINVAL)),
+    }
+}

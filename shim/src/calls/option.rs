@@ -1,0 +1,203 @@
+//! getsockopt(2) and setsockopt(2).
+//!
+//! An option that concerns what we serve is kept by us. Every other one goes to the kernel's socket behind ours, which
+//! checks it, remembers it and answers it as ever; on a connection it changes nothing else, which is warned of once.
+
+use super::duplicate;
+use crate::description::{Description, Role};
+use crate::log::warn_once;
+use crate::world::{self, World};
+use crate::{args, stats};
+use libc::{c_int, linger, timeval};
+use stack::Errno;
+use stack::slab::Key;
+use stack::socket::Socket;
+use stack::socket::tcp::{TcpOptions, TcpState};
+use std::time::Duration;
+
+/// setsockopt(2). `None` when the kernel's socket is to be set, be it alone or too.
+///
+/// # Errors
+/// What the kernel's socket says.
+pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), Errno>> {
+    let mut world = world::enter().ok()?;
+    let description = world.description(key).ok()?;
+    let kept = keep(description, level, name, value);
+    let is_flow = matches!(description.role, Role::Flow(_));
+    match kept {
+        Ok(true) => apply(&mut world, key),
+        Ok(false) if is_flow => {
+            warn_once!(level, name, "setsockopt: an option that only the kernel's socket knows");
+            stats::count(&stats::CALLS_PASSED);
+            duplicate::alter(&mut world, key);
+            return None;
+        }
+        Ok(false) => return None,
+        // The kernel's socket says what is wrong in its own words.
+        Err(_) => return None,
+    }
+    // A flow's kernel socket is not asked any more; before, it may yet be the one that serves.
+    is_flow.then_some(Ok(()))
+}
+
+/// Keeps the value of an option that concerns us; false if it does not.
+fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) -> Result<bool, Errno> {
+    let settings = &mut description.settings;
+    match (level, name) {
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY) => settings.tcp.nodelay = args::option_int(value)? != 0,
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => {
+            let idle_s = settings.keepalive_idle_s;
+            settings.tcp.keepalive_s = (args::option_int(value)? != 0).then_some(idle_s);
+        }
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => {
+            let idle_s = u32::try_from(args::option_int(value)?).ok().filter(|&idle_s| (1..=32767).contains(&idle_s));
+            settings.keepalive_idle_s = idle_s.ok_or(Errno::EINVAL)?;
+            settings.tcp.keepalive_s = settings.tcp.keepalive_s.map(|_| settings.keepalive_idle_s);
+        }
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => settings.receive_timeout = timeout(value)?,
+        (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => settings.send_timeout = timeout(value)?,
+        (libc::SOL_SOCKET, libc::SO_LINGER) => {
+            let (on, seconds) = (args::option_int(value)?, args::option_int(value.get(4..).unwrap_or_default())?);
+            settings.linger_s = (on != 0).then_some(seconds);
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => settings.v6only = args::option_int(value)? != 0,
+        // What these ask for is done, or cannot be seen from outside: an ACK that leaves at once or is put off, a port
+        // that is in use already, segments that are held back no longer than until the next flush.
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR) | (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => {}
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// A timeout of socket(7): zero is for ever.
+fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
+    let word = |index: usize| {
+        let bytes = value.get(index * 8..index * 8 + 8).and_then(|bytes| bytes.first_chunk());
+        bytes.map(|bytes| i64::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)
+    };
+    let time = args::duration(timeval { tv_sec: word(0)?, tv_usec: word(1)? }).ok_or(Errno::EINVAL)?;
+    Ok((!time.is_zero()).then_some(time))
+}
+
+fn apply(world: &mut World, key: Key) {
+    let Some(description) = world.descriptions.get(key) else { return };
+    let (socket, options): (Option<Socket>, TcpOptions) = (description.socket(), description.settings.tcp);
+    match (socket, world.stack()) {
+        (Some(Socket::Flow(id)), Some(stack)) => stack.tcp_set_options(id, options),
+        (Some(Socket::Listener(id)), Some(stack)) => stack.tcp_set_listener_options(id, options),
+        _ => {}
+    }
+}
+
+/// getsockopt(2) on a connection: the value's bytes and their number, or `None` when the kernel's socket answers.
+pub fn get(key: Key, level: c_int, name: c_int) -> Option<Value> {
+    let mut world = world::enter().ok()?;
+    let description = world.description(key).ok()?;
+    let Role::Flow(flow) = &description.role else { return None };
+    let (id, settings, family) = (flow.id, description.settings, description.family);
+    let stack = world.stack()?;
+    Some(match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_ERROR) => Value::int(stack.tcp_take_error(id).map_or(0, |errno| errno.0)),
+        (libc::SOL_SOCKET, libc::SO_TYPE) => Value::int(libc::SOCK_STREAM),
+        (libc::SOL_SOCKET, libc::SO_PROTOCOL) => Value::int(libc::IPPROTO_TCP),
+        (libc::SOL_SOCKET, libc::SO_DOMAIN) => Value::int(family),
+        (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => Value::int(0),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive_s.is_some().into()),
+        (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => Value::time(settings.receive_timeout),
+        (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
+        (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.keepalive_idle_s as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_INFO) => Value::info(stack.tcp_state(id)),
+        _ => return None,
+    })
+}
+
+/// struct tcp_info of linux/tcp.h, as long as it was when it was introduced.
+const TCP_INFO_LEN: usize = 104;
+
+/// The value of an option.
+pub struct Value {
+    bytes: [u8; TCP_INFO_LEN],
+    len: usize,
+}
+
+impl Value {
+    fn of(parts: &[&[u8]]) -> Self {
+        let mut value = Value { bytes: [0; TCP_INFO_LEN], len: 0 };
+        for part in parts {
+            value.bytes[value.len..value.len + part.len()].copy_from_slice(part);
+            value.len += part.len();
+        }
+        value
+    }
+
+    fn int(value: c_int) -> Self {
+        Self::of(&[&value.to_ne_bytes()])
+    }
+
+    fn time(timeout: Option<Duration>) -> Self {
+        let timeout = timeout.unwrap_or_default();
+        Self::of(&[&timeout.as_secs().to_ne_bytes(), &u64::from(timeout.subsec_micros()).to_ne_bytes()])
+    }
+
+    fn linger(seconds: Option<c_int>) -> Self {
+        let linger { l_onoff, l_linger } =
+            linger { l_onoff: seconds.is_some().into(), l_linger: seconds.unwrap_or_default() };
+        Self::of(&[&l_onoff.to_ne_bytes(), &l_linger.to_ne_bytes()])
+    }
+
+    /// The state; what follows it is not known.
+    fn info(state: TcpState) -> Self {
+        Value { len: TCP_INFO_LEN, ..Self::of(&[&[state as u8]]) }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(level: c_int, name: c_int, value: &[u8], expected: Result<bool, Errno>) -> Description {
+        let mut description = Description::new(libc::AF_INET);
+        assert_eq!(keep(&mut description, level, name, value), expected);
+        description
+    }
+
+    #[test]
+    fn timeouts_are_kept_and_answered() {
+        let value = [3u64.to_ne_bytes(), 500_000u64.to_ne_bytes()].concat();
+        let kept = check(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value, Ok(true)).settings.receive_timeout;
+        assert_eq!(kept, Some(Duration::from_millis(3500)));
+        assert_eq!(Value::time(kept).bytes(), value);
+        let kept = check(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &[0; 16], Ok(true)).settings.receive_timeout;
+        assert_eq!(kept, None);
+    }
+
+    #[test]
+    fn lingering_is_kept_and_answered() {
+        let value = [1i32.to_ne_bytes(), 5i32.to_ne_bytes()].concat();
+        let kept = check(libc::SOL_SOCKET, libc::SO_LINGER, &value, Ok(true)).settings.linger_s;
+        assert_eq!(kept, Some(5));
+        assert_eq!(Value::linger(kept).bytes(), value);
+    }
+
+    #[test]
+    fn keepalive_takes_its_idle_time() {
+        let mut description = check(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1i32.to_ne_bytes(), Ok(true));
+        assert_eq!(description.settings.tcp.keepalive_s, Some(7200));
+        assert_eq!(keep(&mut description, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &9i32.to_ne_bytes()), Ok(true));
+        assert_eq!(description.settings.tcp.keepalive_s, Some(9));
+    }
+
+    #[test]
+    fn what_is_wrong_or_unknown_is_not_kept() {
+        check(libc::IPPROTO_TCP, libc::TCP_NODELAY, &[1], Err(Errno::EINVAL));
+        check(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &0i32.to_ne_bytes(), Err(Errno::EINVAL));
+        check(libc::SOL_SOCKET, libc::SO_MARK, &1i32.to_ne_bytes(), Ok(false));
+    }
+}

@@ -1,0 +1,91 @@
+//! send(2), sendmsg(2), write(2), writev(2).
+
+use crate::description::Role;
+use crate::log::warn_once;
+use crate::sys;
+use crate::wait::{self, Patience};
+use crate::world::World;
+use libc::{MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_NOSIGNAL, c_int};
+use stack::Errno;
+use stack::slab::Key;
+use stack::socket::FlowId;
+
+/// Flags that change nothing on a TCP socket, or nothing that a peer could tell.
+const HARMLESS: c_int = MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE | MSG_MORE;
+
+/// Sends `pieces` one after the other, and returns how many bytes that were: fewer than all of them only when the
+/// socket does not block, or when the wait ended early.
+///
+/// # Errors
+/// - `EAGAIN`: no room, and the socket does not block or its SO_SNDTIMEO is over. `EINTR`.
+/// - `EPIPE`, with SIGPIPE unless MSG_NOSIGNAL is set: shut down, or the peer is gone.
+/// - `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `EOPNOTSUPP`: a flag that we lack.
+pub fn send<'a>(
+    key: Key,
+    pieces: impl Iterator<Item = Result<&'a [u8], Errno>> + Clone,
+    flags: c_int,
+) -> Result<usize, Errno> {
+    if flags & !(HARMLESS | MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
+        warn_once!(flags, "send: flags that are not served");
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mut sent = 0;
+    let patience = Patience::SEND.unless(flags & MSG_DONTWAIT != 0);
+    let finished = wait::complete(key, patience, |world| {
+        let flow = flow(world, key)?;
+        let before = sent;
+        let filled = fill(world, flow, pieces.clone(), &mut sent);
+        if sent > before {
+            world.flush_reply();
+        }
+        filled
+    });
+    match finished {
+        _ if sent > 0 => Ok(sent),
+        Err(Errno::EPIPE) if flags & MSG_NOSIGNAL == 0 => {
+            sys::raise_sigpipe();
+            Err(Errno::EPIPE)
+        }
+        finished => finished.map(|()| sent),
+    }
+}
+
+/// The flow behind a socket.
+///
+/// # Errors
+/// `ENOTCONN`, or `EPIPE` for one of the parent process: it is not connected here.
+fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
+    match &world.description(key)?.role {
+        Role::Flow(flow) => Ok(flow.id),
+        Role::Undecided | Role::Listener(_) => Err(Errno::EPIPE),
+        Role::Inherited => {
+            warn_once!("a child of fork(2) uses a connection of its parent's");
+            Err(Errno::EPIPE)
+        }
+    }
+}
+
+/// Queues what follows the first `sent` bytes of `pieces`; `EAGAIN` when there is no room for all of it.
+fn fill<'a>(
+    world: &mut World,
+    flow: FlowId,
+    pieces: impl Iterator<Item = Result<&'a [u8], Errno>>,
+    sent: &mut usize,
+) -> Result<(), Errno> {
+    let stack = world.stack().ok_or(Errno::EPIPE)?;
+    let mut skip = *sent;
+    for piece in pieces {
+        let piece = piece?;
+        let rest = &piece[skip.min(piece.len())..];
+        skip -= piece.len() - rest.len();
+        if rest.is_empty() {
+            continue;
+        }
+        let queued = stack.tcp_send(flow, rest)?;
+        *sent += queued;
+        if queued < rest.len() {
+            return Err(Errno::EAGAIN);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! sendfile(2): from a file to a socket of ours, in pieces.
+
+use super::send::send;
+use crate::limits::{SENDFILE_PIECE_LEN, TRANSFER_LEN_MAX};
+use crate::sys;
+use stack::Errno;
+use stack::slab::Key;
+use std::iter;
+use std::os::fd::RawFd;
+
+/// Sends at most `count` bytes of `file` from `offset` on, or from the file's own offset, which then moves. Returns how
+/// many were sent, and where the next ones are.
+///
+/// # Errors
+/// `EINVAL`: the file cannot be read at an offset. What pread(2) and send(2) say.
+pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Result<(usize, i64), Errno> {
+    let start = match offset {
+        Some(offset) => offset,
+        None => sys::seek(file, 0, libc::SEEK_CUR).map_err(no_file)?,
+    };
+    let count = count.min(TRANSFER_LEN_MAX);
+    let mut piece = [0; SENDFILE_PIECE_LEN];
+    let mut sent = 0;
+    let finished = loop {
+        let wanted = piece.len().min(count - sent);
+        if wanted == 0 {
+            break Ok(());
+        }
+        let read = match sys::read_at(file, &mut piece[..wanted], start + sent as i64) {
+            Ok(0) => break Ok(()),
+            Ok(read) => read,
+            Err(errno) => break Err(no_file(errno)),
+        };
+        match send(key, iter::once(Ok(&piece[..read])), 0) {
+            Ok(taken) => {
+                sent += taken;
+                if taken < read {
+                    break Ok(());
+                }
+            }
+            Err(errno) => break Err(errno),
+        }
+    };
+    if sent == 0 {
+        finished?;
+    }
+    let end = start + sent as i64;
+    if offset.is_none() {
+        sys::seek(file, end, libc::SEEK_SET).map_err(no_file)?;
+    }
+    Ok((sent, end))
+}
+
+fn no_file(errno: Errno) -> Errno {
+    if errno == Errno::ESPIPE { Errno::EINVAL } else { errno }
+}

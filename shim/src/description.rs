@@ -1,0 +1,184 @@
+//! A description: what the fds that dup(2) made of one socket share.
+
+use crate::sys;
+use crate::waker::WakerId;
+use libc::c_int;
+use stack::Readiness;
+use stack::slab::Key;
+use stack::socket::tcp::TcpOptions;
+use stack::socket::{FlowId, ListenerId, Socket};
+use stack::stack::Stack;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// Which registration in which epoll set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Watch {
+    /// The set.
+    pub set: Key,
+    /// The registration.
+    pub item: Key,
+}
+
+/// A socket of ours.
+#[derive(Debug)]
+pub struct Description {
+    /// AF_INET or AF_INET6.
+    pub family: c_int,
+    /// The fds that stand for it.
+    pub fds: Vec<RawFd>,
+    /// What it has become.
+    pub role: Role,
+    /// O_NONBLOCK.
+    pub nonblocking: bool,
+    /// What a new socket has until setsockopt(2) says otherwise, and an accepted one takes over from its listener.
+    pub settings: Settings,
+    /// Where epoll_ctl(2) has registered it.
+    pub watches: Vec<Watch>,
+    /// Threads that sleep until something happens to it.
+    pub sleepers: Vec<WakerId>,
+}
+
+/// What setsockopt(2) has set, beside what only the kernel's socket knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// What the stack does.
+    pub tcp: TcpOptions,
+    /// TCP_KEEPIDLE, in seconds.
+    pub keepalive_idle_s: u32,
+    /// SO_RCVTIMEO; `None` is for ever.
+    pub receive_timeout: Option<Duration>,
+    /// SO_SNDTIMEO; `None` is for ever.
+    pub send_timeout: Option<Duration>,
+    /// SO_LINGER, in seconds.
+    pub linger_s: Option<c_int>,
+    /// IPV6_V6ONLY.
+    pub v6only: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            tcp: TcpOptions::default(),
+            // tcp(7).
+            keepalive_idle_s: 7200,
+            receive_timeout: None,
+            send_timeout: None,
+            linger_s: None,
+            v6only: false,
+        }
+    }
+}
+
+/// What a socket has become.
+#[derive(Debug)]
+pub enum Role {
+    /// Made, perhaps bound: the kernel's in all but that it may yet become one of the others.
+    Undecided,
+    /// A connection.
+    Flow(Flow),
+    /// A listening socket.
+    Listener(Listener),
+    /// A connection of the parent process, seen from a child.
+    Inherited,
+}
+
+/// A connection of ours.
+#[derive(Debug)]
+pub struct Flow {
+    /// The stack's flow.
+    pub id: FlowId,
+    /// What the kernel has in its place.
+    pub shadow: Shadow,
+    /// connect(2) has said that it is established.
+    pub is_connected: bool,
+}
+
+/// The kernel's socket behind a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shadow {
+    /// The application's own, bound to the flow's port, which it reserves.
+    Bound,
+    /// A placeholder on which nothing has changed.
+    Placeholder,
+    /// A placeholder that remembers something (an option, a copy of its fd): not to be used again.
+    Altered,
+}
+
+/// A listening socket. Its shadow listens in the kernel.
+#[derive(Debug)]
+pub struct Listener {
+    /// The stack's listener, once this process serves it.
+    pub id: Option<ListenerId>,
+    /// The bound of the accept queue.
+    pub backlog: usize,
+    /// The shadow was seen to have a connection.
+    pub shadow_is_ready: bool,
+    /// The next accept(2) looks at the shadow first, so that neither side starves the other.
+    pub shadow_is_next: bool,
+}
+
+impl Description {
+    /// A new socket.
+    pub fn new(family: c_int) -> Self {
+        Description {
+            family,
+            fds: Vec::new(),
+            role: Role::Undecided,
+            nonblocking: false,
+            settings: Settings::default(),
+            watches: Vec::new(),
+            sleepers: Vec::new(),
+        }
+    }
+
+    /// Makes a closed one a new socket, keeping its memory.
+    pub fn renew(&mut self, family: c_int, role: Role, nonblocking: bool, settings: Settings) {
+        (self.family, self.role, self.nonblocking, self.settings) = (family, role, nonblocking, settings);
+        self.fds.clear();
+        self.watches.clear();
+        self.sleepers.clear();
+    }
+
+    /// What the stack knows it as.
+    pub fn socket(&self) -> Option<Socket> {
+        match &self.role {
+            Role::Flow(flow) => Some(Socket::Flow(flow.id)),
+            Role::Listener(listener) => listener.id.map(Socket::Listener),
+            Role::Undecided | Role::Inherited => None,
+        }
+    }
+
+    /// What is true of it now. `stack` is the one of this process, if there is one.
+    pub fn readiness(&self, stack: Option<&Stack>) -> Readiness {
+        let ours = self.socket().zip(stack).map(|(socket, stack)| stack.readiness(socket)).unwrap_or_default();
+        match &self.role {
+            Role::Listener(listener) if listener.shadow_is_ready => ours | Readiness::READABLE,
+            // As Linux says of a TCP socket that is not connected.
+            Role::Undecided | Role::Inherited => Readiness::WRITABLE | Readiness::HANGUP,
+            _ => ours,
+        }
+    }
+
+    /// Looks again whether the shadow, once seen to have a connection, still has it.
+    pub fn refresh_shadow(&mut self) {
+        let fd = self.fds.first().copied();
+        if let (Role::Listener(listener), Some(fd)) = (&mut self.role, fd)
+            && listener.shadow_is_ready
+        {
+            listener.shadow_is_ready = sys::is_readable(fd);
+        }
+    }
+}
+
+/// poll(2)'s bits for what is true; epoll(7)'s are the same numbers.
+pub fn poll_bits(readiness: Readiness) -> u32 {
+    let bits = [
+        (Readiness::READABLE, libc::EPOLLIN | libc::EPOLLRDNORM),
+        (Readiness::WRITABLE, libc::EPOLLOUT | libc::EPOLLWRNORM),
+        (Readiness::PEER_CLOSED, libc::EPOLLRDHUP | libc::EPOLLIN | libc::EPOLLRDNORM),
+        (Readiness::HANGUP, libc::EPOLLHUP),
+        (Readiness::ERROR, libc::EPOLLERR),
+    ];
+    bits.iter().filter(|(condition, _)| readiness.contains(*condition)).fold(0, |all, (_, bits)| all | *bits as u32)
+}

@@ -1,0 +1,288 @@
+//! epoll_ctl(2) and epoll_wait(2) for epoll instances that hold sockets of ours.
+//!
+//! An epoll instance is the kernel's alone until a socket of ours is added to it. Then it gets a set beside it (see
+//! [`epoll_set`](crate::epoll_set)), and everything of the kernel's stays where it is.
+
+use crate::attach::{self, watch_ring};
+use crate::description::{Role, Watch};
+use crate::epoll_set::cookie::Cookie;
+use crate::epoll_set::{EpollSet, Item};
+use crate::fd_table::{self, Entry};
+use crate::limits::{ITEMS_MAX, KERNEL_ASK_PERIOD};
+use crate::sys::SignalMask;
+use crate::wait::{earliest, sleep_until, spin};
+use crate::world::{self, World};
+use crate::{clock, sys, thread};
+use libc::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLEXCLUSIVE, EPOLLIN, EPOLLONESHOT, c_int, epoll_event};
+use stack::Errno;
+use stack::slab::Key;
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// What a call of epoll_ctl(2) asks for.
+#[derive(Debug, Clone, Copy)]
+pub struct Control {
+    /// The epoll instance.
+    pub epfd: RawFd,
+    /// EPOLL_CTL_ADD, EPOLL_CTL_MOD or EPOLL_CTL_DEL.
+    pub operation: c_int,
+    /// The fd.
+    pub fd: RawFd,
+    /// Not needed to delete.
+    pub event: Option<epoll_event>,
+}
+
+/// epoll_ctl(2) for a socket of ours.
+///
+/// # Errors
+/// - `EEXIST`: added already. `ENOENT`: not added. `EINVAL`: no epoll instance, or flags that exclude each other.
+/// - `EFAULT`: no event. `EBADF`: not open. `ENOSPC` stands for a bound of ours.
+pub fn control(key: Key, control: Control) -> Result<(), Errno> {
+    let Control { epfd, operation, fd, event } = control;
+    if epfd == fd {
+        return Err(Errno::EINVAL);
+    }
+    let mut world = world::enter()?;
+    let existing = fd_table::epoll(epfd);
+    let set = match existing {
+        Some(set) => set,
+        None => promote(&mut world, epfd)?,
+    };
+    let found = find(&mut world, set, key, fd)?;
+    match (operation, event, found) {
+        (EPOLL_CTL_DEL, _, None) | (EPOLL_CTL_MOD, Some(_), None) => Err(Errno::ENOENT),
+        (EPOLL_CTL_DEL, _, Some(item)) => remove(&mut world, set, key, item),
+        (EPOLL_CTL_ADD, Some(_), Some(_)) => Err(Errno::EEXIST),
+        (EPOLL_CTL_ADD, Some(event), None) => add(&mut world, set, key, Item::new(fd, key, event.events, event.u64)),
+        (EPOLL_CTL_MOD, Some(event), Some(item)) => modify(&mut world, set, key, item, event),
+        (EPOLL_CTL_ADD | EPOLL_CTL_MOD, None, _) => Err(Errno::EFAULT),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Notes that an epoll instance is added to another one of the kernel's, which from now on has to see what we have.
+pub fn note_nested(set: Key) {
+    if let Ok(mut world) = world::enter()
+        && let Some(set) = world.sets.get_mut(set)
+    {
+        set.nest();
+    }
+}
+
+/// Puts a set beside an epoll instance.
+fn promote(world: &mut World, epfd: RawFd) -> Result<Key, Errno> {
+    if !fd_table::fits(epfd) {
+        return Err(Errno::EBADF);
+    }
+    let copy = sys::duplicate_high(epfd)?;
+    let set = match sys::event_fd() {
+        Ok(wake) => EpollSet::new(epfd, copy, wake),
+        Err(errno) => {
+            sys::close(copy);
+            return Err(errno);
+        }
+    };
+    let [_, wake] = set.own_fds();
+    if let Err(errno) = sys::epoll_control(copy, EPOLL_CTL_ADD, wake, EPOLLIN as u32, Cookie::Wake.pack()) {
+        set.own_fds().into_iter().for_each(sys::close);
+        return Err(errno);
+    }
+    world.network.iter().flat_map(|network| network.rings()).for_each(|ring| watch_ring(&set, ring));
+    set.own_fds().into_iter().for_each(|fd| fd_table::set(fd, Entry::Internal));
+    let key = world.insert_set(set).ok_or(Errno::ENOMEM)?;
+    fd_table::set(epfd, Entry::Epoll(key));
+    Ok(key)
+}
+
+fn find(world: &mut World, set: Key, key: Key, fd: RawFd) -> Result<Option<Key>, Errno> {
+    let World { descriptions, sets, .. } = world;
+    let set_items = sets.get(set).ok_or(Errno::EBADF)?;
+    let watches = &descriptions.get(key).ok_or(Errno::EBADF)?.watches;
+    let mut here = watches.iter().filter(|watch| watch.set == set).map(|watch| watch.item);
+    Ok(here.find(|&item| set_items.item(item).is_some_and(|item| item.fd == fd)))
+}
+
+fn check(events: u32) -> Result<(), Errno> {
+    let excludes = (EPOLLONESHOT | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
+    match events & EPOLLEXCLUSIVE as u32 != 0 && events & excludes != 0 {
+        true => Err(Errno::EINVAL),
+        false => Ok(()),
+    }
+}
+
+fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
+    check(item.events)?;
+    attach::attach_for(world, key);
+    let added = world.sets.get_mut(set).ok_or(Errno::EBADF)?.add(item).ok_or(Errno::ENOMEM)?;
+    world.description(key)?.watches.push(Watch { set, item: added });
+    if matches!(world.description(key)?.role, Role::Listener(_)) {
+        watch_shadow(world, set, &item, EPOLL_CTL_ADD)?;
+    }
+    queue_if_ready(world, set, key, added);
+    Ok(())
+}
+
+fn modify(world: &mut World, set: Key, key: Key, item: Key, event: epoll_event) -> Result<(), Errno> {
+    let registered = world.sets.get_mut(set).ok_or(Errno::EBADF)?;
+    let was_exclusive = registered.item(item).is_some_and(|item| item.events & EPOLLEXCLUSIVE as u32 != 0);
+    if was_exclusive || event.events & EPOLLEXCLUSIVE as u32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    registered.modify(item, event.events, event.u64);
+    let changed = registered.item(item).copied();
+    if let (Some(changed), Role::Listener(_)) = (changed, &world.description(key)?.role) {
+        watch_shadow(world, set, &changed, EPOLL_CTL_MOD)?;
+    }
+    queue_if_ready(world, set, key, item);
+    Ok(())
+}
+
+fn remove(world: &mut World, set: Key, key: Key, item: Key) -> Result<(), Errno> {
+    world.description(key)?.watches.retain(|watch| *watch != Watch { set, item });
+    let registered = world.sets.get_mut(set).ok_or(Errno::EBADF)?;
+    let removed = registered.item(item).copied();
+    registered.remove(item);
+    if let (Some(removed), Role::Listener(_)) = (removed, &world.description(key)?.role) {
+        watch_shadow(world, set, &removed, EPOLL_CTL_DEL)?;
+    }
+    Ok(())
+}
+
+fn queue_if_ready(world: &mut World, set: Key, key: Key, item: Key) {
+    let bits = world.bits(key).unwrap_or(0);
+    if let Some(set) = world.sets.get_mut(set) {
+        set.queue(item, bits);
+    }
+}
+
+/// Registers the shadow of a listener, so that connections that come over the kernel end a wait, too.
+fn watch_shadow(world: &mut World, set: Key, item: &Item, operation: c_int) -> Result<(), Errno> {
+    let epfd = world.sets.get(set).ok_or(Errno::EBADF)?.epfd;
+    sys::epoll_control(epfd, operation, item.fd, item.shadow_events(), Cookie::Shadow(item.fd).pack())
+}
+
+/// A socket that was registered before it listened: its shadow has something to say from now on.
+pub fn watch_new_listener(world: &mut World, key: Key) {
+    let watches = world.descriptions.get(key).map(|description| description.watches.clone()).unwrap_or_default();
+    for Watch { set, item } in watches {
+        let item = world.sets.get(set).and_then(|set| set.item(item)).copied();
+        // The kernel can only be short of memory; then its connections wait for the next accept.
+        let _ = item.map(|item| watch_shadow(world, set, &item, EPOLL_CTL_ADD));
+    }
+}
+
+/// epoll_wait(2) and its variants on an epoll instance with a set; without `timeout` it waits for ever.
+///
+/// # Errors
+/// `EINTR`: a signal handler ran. `EBADF`: closed.
+pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+    let until = timeout.and_then(|timeout| clock::after(clock::now(), timeout));
+    let mut may_spin = timeout != Some(Duration::ZERO);
+    loop {
+        let mut world = world::enter()?;
+        let now = clock::now();
+        world.turn(now);
+        let ours = collect(&mut world, key, events)?;
+        let epfd = world.sets.get(key).ok_or(Errno::EBADF)?.epfd;
+        if ours > 0 {
+            drop(world);
+            thread::expect_replies(ours);
+            let mut total = ours;
+            if ours < events.len() && thread::wait_is_one_in(KERNEL_ASK_PERIOD) {
+                total += ask_kernel(key, epfd, &mut events[ours..], Some(Duration::ZERO), mask).unwrap_or(0);
+            }
+            return Ok(total);
+        }
+        if may_spin {
+            let turns = world::turns();
+            drop(world);
+            may_spin = spin(turns, until);
+            continue;
+        }
+        let wake_at = earliest(until, world.deadline());
+        begin_sleep(&mut world, key);
+        drop(world);
+        let asked = match timeout {
+            Some(Duration::ZERO) => ask_kernel(key, epfd, events, timeout, mask),
+            _ => sleep_until(wake_at, |timeout| ask_kernel(key, epfd, events, timeout, mask)),
+        };
+        end_sleep(key);
+        let is_over = until.is_some_and(|until| until <= clock::now());
+        match asked? {
+            0 if is_over => {
+                let mut world = world::enter()?;
+                world.turn(clock::now());
+                return collect(&mut world, key, events);
+            }
+            0 => may_spin = true,
+            count => return Ok(count),
+        }
+    }
+}
+
+fn collect(world: &mut World, key: Key, events: &mut [epoll_event]) -> Result<usize, Errno> {
+    let World { sets, descriptions, network, .. } = world;
+    let set = sets.get_mut(key).ok_or(Errno::EBADF)?;
+    let stack = network.as_ref().map(|network| &network.stack);
+    let count = set.collect(events, |description| {
+        let description = descriptions.get_mut(description)?;
+        description.refresh_shadow();
+        Some(crate::description::poll_bits(description.readiness(stack)))
+    });
+    set.settle();
+    Ok(count)
+}
+
+fn begin_sleep(world: &mut World, key: Key) {
+    if let Some(set) = world.sets.get_mut(key) {
+        set.sleepers += 1;
+    }
+}
+
+fn end_sleep(key: Key) {
+    let mut world = world::enter_quietly();
+    if let Some(set) = world.sets.get_mut(key) {
+        set.sleepers -= 1;
+        set.settle();
+    }
+}
+
+/// Waits in the real epoll instance, and keeps only what is the application's.
+fn ask_kernel(
+    key: Key,
+    epfd: RawFd,
+    events: &mut [epoll_event],
+    timeout: Option<Duration>,
+    mask: SignalMask,
+) -> Result<usize, Errno> {
+    let room = events.len().min(ITEMS_MAX);
+    let count = sys::epoll_wait(epfd, &mut events[..room], timeout, mask)?;
+    let mut kept = 0;
+    for index in 0..count {
+        let event = events[index];
+        match Cookie::unpack(event.u64) {
+            None => {
+                events[kept] = event;
+                kept += 1;
+            }
+            Some(Cookie::Shadow(fd)) => shadow_is_ready(key, fd),
+            Some(Cookie::Wake | Cookie::Ring) => {}
+        }
+    }
+    Ok(kept)
+}
+
+/// The kernel has a connection for a listener: the set is to say so.
+fn shadow_is_ready(set: Key, fd: RawFd) {
+    let mut world = world::enter_quietly();
+    let Some(key) = fd_table::socket(fd) else { return };
+    let Ok(description) = world.description(key) else { return };
+    if let Role::Listener(listener) = &mut description.role {
+        listener.shadow_is_ready = true;
+    }
+    if let Ok(Some(item)) = find(&mut world, set, key, fd)
+        && let Some(set) = world.sets.get_mut(set)
+    {
+        set.queue(item, EPOLLIN as u32);
+    }
+}

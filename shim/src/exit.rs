@@ -1,0 +1,16 @@
+//! Exit: what is queued still goes out, for a bounded time; then the counters are written.
+
+use crate::limits::EXIT_WAIT_MAX;
+use crate::{fork, keeper, stats, thread, world};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Runs when the process exits, by exit(3) or _exit(2); once.
+pub extern "C" fn leave() {
+    static IS_LEAVING: AtomicBool = AtomicBool::new(false);
+    // A child of vfork(2) leaves with its parent's memory; a handler that interrupted us cannot wait for us.
+    if !fork::is_served() || thread::is_inside() || IS_LEAVING.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    keeper::deliver(EXIT_WAIT_MAX);
+    stats::write_out(&world::enter_quietly());
+}

@@ -1,0 +1,206 @@
+//! Which fds are ours: a lock-free table from the fd to what stands behind it, and the only gate of the hooks.
+//!
+//! An entry is one word, read without a lock. Its key carries a generation, so that who takes the lock later sees
+//! whether the fd has become another one in between.
+
+use crate::limits::FDS_MAX;
+use libc::c_int;
+use stack::slab::Key;
+use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+/// What stands behind an fd of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// A socket: the key of its description.
+    Socket(Key),
+    /// An epoll instance that holds sockets of ours: the key of its set.
+    Epoll(Key),
+    /// A placeholder that waits to be used. The application does not know of it.
+    Pooled,
+    /// An fd of our own (a ring, a map). The application does not know of it.
+    Internal,
+}
+
+// An entry: a key's index below, its generation above, and between them the kind and two flags.
+const INDEX_BITS: u32 = 24;
+const KIND_SHIFT: u32 = 24;
+const KIND_MASK: u64 = 7 << KIND_SHIFT;
+const PLACEHOLDER: u64 = 1 << 27;
+const CLOEXEC: u64 = 1 << 28;
+const KEY_MASK: u64 = !0 << 32 | (1 << INDEX_BITS) - 1;
+const _: () = assert!(FDS_MAX <= 1 << INDEX_BITS);
+
+const KIND_SOCKET: u64 = 1 << KIND_SHIFT;
+const KIND_EPOLL: u64 = 2 << KIND_SHIFT;
+const KIND_POOLED: u64 = 3 << KIND_SHIFT;
+const KIND_INTERNAL: u64 = 4 << KIND_SHIFT;
+
+/// Zero is the kernel's, so that the table is made of untouched pages.
+static TABLE: [AtomicU64; FDS_MAX] = [const { AtomicU64::new(0) }; FDS_MAX];
+
+/// One more than the highest fd that was ever ours.
+static END: AtomicUsize = AtomicUsize::new(0);
+
+impl Entry {
+    fn pack(self) -> u64 {
+        match self {
+            Entry::Socket(key) => KIND_SOCKET | key.to_bits(),
+            Entry::Epoll(key) => KIND_EPOLL | key.to_bits(),
+            Entry::Pooled => KIND_POOLED,
+            Entry::Internal => KIND_INTERNAL,
+        }
+    }
+
+    fn unpack(word: u64) -> Option<Self> {
+        match word & KIND_MASK {
+            KIND_SOCKET => Some(Entry::Socket(Key::from_bits(word & KEY_MASK))),
+            KIND_EPOLL => Some(Entry::Epoll(Key::from_bits(word & KEY_MASK))),
+            KIND_POOLED => Some(Entry::Pooled),
+            KIND_INTERNAL => Some(Entry::Internal),
+            _ => None,
+        }
+    }
+}
+
+fn slot(fd: RawFd) -> Option<&'static AtomicU64> {
+    TABLE.get(usize::try_from(fd).ok()?)
+}
+
+/// What stands behind `fd`; `None` is the kernel's.
+#[inline]
+pub fn get(fd: RawFd) -> Option<Entry> {
+    Entry::unpack(slot(fd)?.load(Ordering::Acquire))
+}
+
+/// The description behind `fd`, if it is a socket of ours.
+#[inline]
+pub fn socket(fd: c_int) -> Option<Key> {
+    match get(fd)? {
+        Entry::Socket(key) => Some(key),
+        _ => None,
+    }
+}
+
+/// The set behind `fd`, if it is an epoll instance that holds sockets of ours.
+#[inline]
+pub fn epoll(fd: c_int) -> Option<Key> {
+    match get(fd)? {
+        Entry::Epoll(key) => Some(key),
+        _ => None,
+    }
+}
+
+/// Whether the application must be told that `fd` is not open.
+pub fn is_hidden(fd: RawFd) -> bool {
+    matches!(get(fd), Some(Entry::Pooled | Entry::Internal))
+}
+
+/// Whether `fd` is small enough for the table.
+pub fn fits(fd: RawFd) -> bool {
+    slot(fd).is_some()
+}
+
+/// Makes `fd` ours. One that does not fit in the table stays the kernel's.
+pub fn set(fd: RawFd, entry: Entry) {
+    store(fd, entry.pack());
+}
+
+/// Makes `fd` ours: a socket on a placeholder, whose close-on-exec flag, as the application knows it, is `cloexec`.
+/// The kernel's own flag is always set, since a placeholder must not be inherited by another program.
+pub fn set_placeholder(fd: RawFd, key: Key, cloexec: bool) {
+    store(fd, Entry::Socket(key).pack() | PLACEHOLDER | if cloexec { CLOEXEC } else { 0 });
+}
+
+fn store(fd: RawFd, word: u64) {
+    if let Some(slot) = slot(fd) {
+        slot.store(word, Ordering::Release);
+        END.fetch_max(fd as usize + 1, Ordering::Relaxed);
+    }
+}
+
+/// Makes `fd` the kernel's.
+pub fn clear(fd: RawFd) {
+    if let Some(slot) = slot(fd)
+        && slot.load(Ordering::Relaxed) != 0
+    {
+        slot.store(0, Ordering::Release);
+    }
+}
+
+/// The close-on-exec flag of a placeholder, as the application knows it; `None` for any other fd: ask the kernel.
+pub fn placeholder_cloexec(fd: RawFd) -> Option<bool> {
+    let word = slot(fd)?.load(Ordering::Acquire);
+    (word & PLACEHOLDER != 0).then_some(word & CLOEXEC != 0)
+}
+
+/// F_SETFD on a placeholder.
+pub fn set_placeholder_cloexec(fd: RawFd, cloexec: bool) {
+    if let Some(slot) = slot(fd) {
+        if cloexec {
+            slot.fetch_or(CLOEXEC, Ordering::AcqRel);
+        } else {
+            slot.fetch_and(!CLOEXEC, Ordering::AcqRel);
+        }
+    }
+}
+
+/// The fds of ours in `range`, in order.
+pub fn ours_in(range: RangeInclusive<usize>) -> impl Iterator<Item = (RawFd, Entry)> {
+    let end = END.load(Ordering::Relaxed).min(range.end().saturating_add(1));
+    (*range.start()..end).filter_map(|fd| Some((fd as RawFd, get(fd as RawFd)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(generation: u64, index: u64) -> Key {
+        Key::from_bits(generation << 32 | index)
+    }
+
+    #[test]
+    fn an_entry_comes_out_as_it_went_in() {
+        let keys = [key(0, 0), key(1, 0), key(u64::from(u32::MAX), FDS_MAX as u64 - 1)];
+        let entries = keys.iter().flat_map(|&key| [Entry::Socket(key), Entry::Epoll(key)]);
+        for entry in entries.chain([Entry::Pooled, Entry::Internal]) {
+            assert_eq!(Entry::unpack(entry.pack()), Some(entry));
+        }
+        assert_eq!(Entry::unpack(0), None);
+    }
+
+    #[test]
+    fn fds_outside_the_table_are_the_kernels() {
+        for fd in [-1, FDS_MAX as RawFd, RawFd::MAX, RawFd::MIN] {
+            set(fd, Entry::Internal);
+            assert_eq!(get(fd), None);
+            assert!(!fits(fd));
+            assert_eq!(placeholder_cloexec(fd), None);
+        }
+    }
+
+    #[test]
+    fn close_on_exec_is_kept_for_placeholders_only() {
+        let fd = 1_000_001;
+        set_placeholder(fd, key(7, 9), false);
+        assert_eq!(placeholder_cloexec(fd), Some(false));
+        set_placeholder_cloexec(fd, true);
+        assert_eq!(placeholder_cloexec(fd), Some(true));
+        assert_eq!(socket(fd), Some(key(7, 9)));
+        set(fd, Entry::Socket(key(8, 9)));
+        assert_eq!(placeholder_cloexec(fd), None);
+        clear(fd);
+        assert_eq!(get(fd), None);
+    }
+
+    #[test]
+    fn a_range_lists_what_is_ours_in_it() {
+        for fd in [1_000_100, 1_000_102, 1_000_104] {
+            set(fd, Entry::Pooled);
+        }
+        let listed: Vec<RawFd> = ours_in(1_000_101..=1_000_104).map(|(fd, _)| fd).collect();
+        assert_eq!(listed, [1_000_102, 1_000_104]);
+        assert!(ours_in(2_000_000..=usize::MAX).next().is_none());
+    }
+}

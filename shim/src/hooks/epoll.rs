@@ -1,0 +1,82 @@
+//! epoll_create(2), epoll_ctl(2), epoll_wait(2).
+
+use crate::calls::open;
+use crate::epoll::{self, Control};
+use crate::fd_table::{self, Entry};
+use crate::sys::SignalMask;
+use crate::{args, ret};
+use libc::{c_int, epoll_event, sigset_t, timespec};
+use stack::Errno;
+use stack::slab::Key;
+use std::time::Duration;
+
+/// Waits in an epoll instance that holds sockets of ours.
+///
+/// # Safety
+/// `events` has room for `max` events.
+unsafe fn wait(
+    set: Key,
+    events: *mut epoll_event,
+    max: c_int,
+    timeout: Option<Duration>,
+    mask: SignalMask,
+) -> Result<c_int, Errno> {
+    let room = usize::try_from(max).ok().filter(|&room| room > 0).ok_or(Errno::EINVAL)?;
+    // SAFETY: the caller's promise.
+    let events = unsafe { args::slice_mut(events, room)? };
+    epoll::wait(set, events, timeout, mask).map(|count| count as c_int)
+}
+
+export! {
+    /// epoll_create(2): a new fd is the kernel's, whatever its number was before.
+    fn epoll_create(size: c_int) -> c_int = libc::epoll_create {
+        ret::number(open::epoll(if size > 0 { Ok(0) } else { Err(Errno::EINVAL) }))
+    }
+
+    /// epoll_create1(2).
+    fn epoll_create1(flags: c_int) -> c_int = libc::epoll_create1 {
+        ret::number(open::epoll(Ok(flags)))
+    }
+
+    /// epoll_ctl(2).
+    fn epoll_ctl(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int = libc::epoll_ctl {
+        let socket = match fd_table::get(fd)? {
+            Entry::Socket(socket) => socket,
+            Entry::Pooled | Entry::Internal => return ret::status(Err(Errno::EBADF)),
+            Entry::Epoll(set) => {
+                epoll::note_nested(set);
+                return None;
+            }
+        };
+        // SAFETY: epoll_ctl(2): `event` is one, if it is there.
+        let event = unsafe { args::value(event) }.ok();
+        ret::status(epoll::control(socket, Control { epfd, operation, fd, event }))
+    }
+
+    /// epoll_wait(2).
+    fn epoll_wait(epfd: c_int, events: *mut epoll_event, max: c_int, timeout_ms: c_int) -> c_int = libc::epoll_wait {
+        let (set, timeout) = (fd_table::epoll(epfd)?, args::timeout_millis(timeout_ms));
+        // SAFETY: epoll_wait(2): `events` has room for `max` events.
+        ret::number(unsafe { wait(set, events, max, timeout, SignalMask::NONE) })
+    }
+
+    /// epoll_pwait(2).
+    fn epoll_pwait(
+        epfd: c_int, events: *mut epoll_event, max: c_int, timeout_ms: c_int, mask: *const sigset_t,
+    ) -> c_int = libc::epoll_pwait {
+        let (set, timeout) = (fd_table::epoll(epfd)?, args::timeout_millis(timeout_ms));
+        // SAFETY: epoll_wait(2): `events` has room for `max` events.
+        ret::number(unsafe { wait(set, events, max, timeout, SignalMask(mask)) })
+    }
+
+    /// epoll_pwait2(2).
+    fn epoll_pwait2(
+        epfd: c_int, events: *mut epoll_event, max: c_int, timeout: *const timespec, mask: *const sigset_t,
+    ) -> c_int = crate::export::epoll_pwait2 {
+        let set = fd_table::epoll(epfd)?;
+        // SAFETY: epoll_wait(2): `timeout` is a time, if it is there.
+        let timeout = unsafe { args::timeout(timeout) };
+        // SAFETY: epoll_wait(2): `events` has room for `max` events.
+        ret::number(timeout.and_then(|timeout| unsafe { wait(set, events, max, timeout, SignalMask(mask)) }))
+    }
+}

@@ -1,0 +1,198 @@
+//! read(2), write(2), send(2), recv(2), their variants, and sendfile(2).
+
+use crate::args;
+use crate::calls::{receive, send, sendfile};
+use crate::export::{__read_chk as read_chk, __recv_chk as recv_chk, __recvfrom_chk as recvfrom_chk};
+use crate::{fd_table, ret};
+use libc::{c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
+use stack::Errno;
+use stack::slab::Key;
+use std::iter;
+
+/// Receives into one buffer.
+///
+/// # Safety
+/// `buf` has room for `len` bytes.
+unsafe fn receive_bytes(socket: Key, buf: *mut c_void, len: size_t, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let buf = unsafe { args::bytes_mut(buf, len)? };
+    receive::receive(socket, &mut [buf], flags)
+}
+
+/// Receives into one buffer, and says that there is no address: recvfrom(2) has none for a connected socket.
+///
+/// # Safety
+/// As for `receive_bytes`; `address_len` is null or points to a length.
+unsafe fn receive_from(
+    socket: Key,
+    buf: *mut c_void,
+    len: size_t,
+    flags: c_int,
+    address_len: *mut socklen_t,
+) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let received = unsafe { receive_bytes(socket, buf, len, flags)? };
+    if !address_len.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { args::answer(address_len, 0)? };
+    }
+    Ok(received)
+}
+
+/// Receives into several buffers.
+///
+/// # Safety
+/// As for `args::pieces`.
+unsafe fn receive_pieces(socket: Key, mut pieces: args::Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
+    let mut room = pieces.writable().collect::<Result<Vec<_>, _>>()?;
+    receive::receive(socket, &mut room, flags)
+}
+
+/// Sends one buffer.
+///
+/// # Safety
+/// `buf` has `len` bytes.
+unsafe fn send_bytes(socket: Key, buf: *const c_void, len: size_t, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    send::send(socket, iter::once(unsafe { args::bytes(buf, len) }), flags)
+}
+
+/// Sends a file; `offset` says where from and then where the rest is, unless it is null.
+///
+/// # Safety
+/// `offset` is null or points to an offset.
+unsafe fn send_file(socket: Key, file: c_int, offset: *mut off64_t, count: size_t) -> Result<usize, Errno> {
+    if offset.is_null() {
+        return sendfile::sendfile(socket, file, None, count).map(|(sent, _)| sent);
+    }
+    // SAFETY: the caller's promise.
+    let start = unsafe { args::value(offset)? };
+    let (sent, end) = sendfile::sendfile(socket, file, Some(start), count)?;
+    // SAFETY: the caller's promise.
+    unsafe { args::answer(offset, end)? };
+    Ok(sent)
+}
+
+export! {
+    /// read(2).
+    fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t = libc::read {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: read(2): `buf` has room for `len` bytes.
+        ret::count(unsafe { receive_bytes(socket, buf, len, 0) })
+    }
+
+    /// read(2), as _FORTIFY_SOURCE calls it: the real one aborts if `buf_len` is too small.
+    fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t) -> ssize_t = read_chk {
+        let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
+        // SAFETY: read(2): `buf` has room for `len` bytes.
+        ret::count(unsafe { receive_bytes(socket, buf, len, 0) })
+    }
+
+    /// recv(2).
+    fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t = libc::recv {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: recv(2): `buf` has room for `len` bytes.
+        ret::count(unsafe { receive_bytes(socket, buf, len, flags) })
+    }
+
+    /// recv(2), fortified.
+    fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t, flags: c_int) -> ssize_t = recv_chk {
+        let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
+        // SAFETY: recv(2): `buf` has room for `len` bytes.
+        ret::count(unsafe { receive_bytes(socket, buf, len, flags) })
+    }
+
+    /// recvfrom(2).
+    fn recvfrom(
+        fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t,
+    ) -> ssize_t = libc::recvfrom {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` is a length if it is there.
+        ret::count(unsafe { receive_from(socket, buf, len, flags, address_len) })
+    }
+
+    /// recvfrom(2), fortified.
+    fn __recvfrom_chk(
+        fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t, flags: c_int,
+        address: *mut sockaddr, address_len: *mut socklen_t,
+    ) -> ssize_t = recvfrom_chk {
+        let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
+        // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` is a length if it is there.
+        ret::count(unsafe { receive_from(socket, buf, len, flags, address_len) })
+    }
+
+    /// recvmsg(2).
+    fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::recvmsg {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: recvmsg(2): `message` is one.
+        ret::count(unsafe { args::message(message) }.and_then(|(_, pieces)| {
+            // SAFETY: as above.
+            let received = unsafe { receive_pieces(socket, pieces, flags)? };
+            // SAFETY: as above.
+            unsafe { args::finish_message(message) };
+            Ok(received)
+        }))
+    }
+
+    /// readv(2).
+    fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = libc::readv {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: readv(2): `iov` has `count` pieces.
+        let pieces = unsafe { args::pieces(iov, count as size_t) };
+        // SAFETY: as above.
+        ret::count(pieces.and_then(|pieces| unsafe { receive_pieces(socket, pieces, 0) }))
+    }
+
+    /// write(2).
+    fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t = libc::write {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: write(2): `buf` has `len` bytes.
+        ret::count(unsafe { send_bytes(socket, buf, len, 0) })
+    }
+
+    /// send(2).
+    fn send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t = libc::send {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: send(2): `buf` has `len` bytes.
+        ret::count(unsafe { send_bytes(socket, buf, len, flags) })
+    }
+
+    /// sendto(2): a connected socket ignores the address.
+    fn sendto(
+        fd: c_int, buf: *const c_void, len: size_t, flags: c_int, address: *const sockaddr, address_len: socklen_t,
+    ) -> ssize_t = libc::sendto {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: sendto(2): `buf` has `len` bytes.
+        ret::count(unsafe { send_bytes(socket, buf, len, flags) })
+    }
+
+    /// sendmsg(2).
+    fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t = libc::sendmsg {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: sendmsg(2): `message` is one.
+        let message = unsafe { args::message(message) };
+        ret::count(message.and_then(|(_, pieces)| send::send(socket, pieces.readable(), flags)))
+    }
+
+    /// writev(2).
+    fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = libc::writev {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: writev(2): `iov` has `count` pieces.
+        let pieces = unsafe { args::pieces(iov, count as size_t) };
+        ret::count(pieces.and_then(|pieces| send::send(socket, pieces.readable(), 0)))
+    }
+
+    /// sendfile(2).
+    fn sendfile(to: c_int, file: c_int, offset: *mut off_t, count: size_t) -> ssize_t = libc::sendfile {
+        let socket = fd_table::socket(to)?;
+        // SAFETY: sendfile(2): `offset` is one, if it is there.
+        ret::count(unsafe { send_file(socket, file, offset, count) })
+    }
+
+    /// sendfile(2), under its name for large files.
+    fn sendfile64(to: c_int, file: c_int, offset: *mut off64_t, count: size_t) -> ssize_t = libc::sendfile64 {
+        let socket = fd_table::socket(to)?;
+        // SAFETY: sendfile(2): `offset` is one, if it is there.
+        ret::count(unsafe { send_file(socket, file, offset, count) })
+    }
+}

@@ -1,0 +1,40 @@
+//! getsockopt(2), setsockopt(2), ioctl(2).
+
+use crate::args::{self, Answer};
+use crate::calls::{flags, option};
+use crate::{fd_table, ret};
+use libc::{c_int, c_ulong, c_void, socklen_t};
+
+export! {
+    /// getsockopt(2).
+    fn getsockopt(
+        fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t,
+    ) -> c_int = libc::getsockopt {
+        let answer = option::get(fd_table::socket(fd)?, level, name)?;
+        // SAFETY: getsockopt(2): `value` has room for `len` bytes.
+        let to = unsafe { Answer::new(value, len) };
+        ret::status(to.write_option(answer.bytes()))
+    }
+
+    /// setsockopt(2).
+    fn setsockopt(
+        fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t,
+    ) -> c_int = libc::setsockopt {
+        let socket = fd_table::socket(fd)?;
+        // SAFETY: setsockopt(2): `value` has `len` bytes.
+        let value = unsafe { args::bytes(value, len as usize) }.ok()?;
+        ret::status(option::set(socket, level, name, value)?)
+    }
+
+    /// ioctl(2).
+    fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int
+    = libc::ioctl as unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int {
+        let socket = fd_table::socket(fd)?;
+        let request = flags::Request::parse(request)?;
+        // SAFETY: ioctl_tty(2), FIONREAD and TIOCOUTQ, and FIONBIO: they take a pointer to an int.
+        let mut value = unsafe { args::value(argument) }.ok()?;
+        let done = flags::request(socket, request, &mut value)?;
+        // SAFETY: as above.
+        ret::status(done.and_then(|()| unsafe { args::answer(argument, value) }))
+    }
+}

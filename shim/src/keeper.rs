@@ -1,0 +1,130 @@
+//! The keeper: a thread that turns the stack when no thread of the application attends to it.
+//!
+//! A thread attends while it sleeps in a wait of ours: it wakes for frames and deadlines. Between its waits, an active
+//! thread turns the stack with its calls. Only one that leaves it alone for long needs the keeper: then it is the keeper
+//! that sleeps on frames and deadlines.
+//!
+//! Whoever enters the world rouses a sleeping keeper, which then looks again every [`KEEPER_PERIOD`] for as long as
+//! the process is active. In an idle process everybody sleeps, and nothing wakes up.
+
+use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
+use crate::sys::SignalMask;
+use crate::wait::readable;
+use crate::{clock, fd_table, sys, world};
+use fd_table::Entry;
+use stack::Errno;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How many threads of the application sleep in a wait of ours.
+static ATTENDING: AtomicU32 = AtomicU32::new(0);
+
+/// The keeper sleeps until it is roused, or until there is work for it.
+static IS_ASLEEP: AtomicBool = AtomicBool::new(false);
+
+/// Entries into the world since the keeper last looked: whether the process is active.
+static ENTRIES: AtomicU64 = AtomicU64::new(0);
+
+/// The eventfd that rouses it, or -1 while there is no keeper.
+static EVENT: AtomicI32 = AtomicI32::new(-1);
+
+/// Starts the keeper, unless it runs.
+///
+/// # Errors
+/// What eventfd(2) or pthread_create(3) says.
+pub fn start() -> Result<(), Errno> {
+    if EVENT.load(Ordering::Relaxed) != -1 {
+        return Ok(());
+    }
+    let event = sys::event_fd()?;
+    fd_table::set(event, Entry::Internal);
+    let builder = std::thread::Builder::new().name("userstack".to_owned()).stack_size(KEEPER_STACK_LEN);
+    let started = sys::with_signals_blocked(|| builder.spawn(move || keep(event)));
+    started.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
+    EVENT.store(event, Ordering::Relaxed);
+    Ok(())
+}
+
+/// This thread goes to sleep in a wait of ours.
+pub fn attend() {
+    ATTENDING.fetch_add(1, Ordering::SeqCst);
+}
+
+/// It is awake again.
+pub fn leave() {
+    ATTENDING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Rouses the keeper if it sleeps: this thread is about to change something.
+pub fn rouse() {
+    ENTRIES.fetch_add(1, Ordering::Relaxed);
+    if IS_ASLEEP.load(Ordering::SeqCst) && IS_ASLEEP.swap(false, Ordering::SeqCst) {
+        sys::signal_event(EVENT.load(Ordering::Relaxed));
+    }
+}
+
+/// In a child of fork(2) there is no keeper. Returns the parent's eventfd, to be closed.
+pub fn forget() -> Option<RawFd> {
+    ATTENDING.store(0, Ordering::SeqCst);
+    IS_ASLEEP.store(false, Ordering::SeqCst);
+    let event = EVENT.swap(-1, Ordering::Relaxed);
+    (event != -1).then_some(event)
+}
+
+fn keep(event: RawFd) {
+    let mut seen = ENTRIES.load(Ordering::Relaxed);
+    loop {
+        pause(event);
+        let entries = ENTRIES.load(Ordering::Relaxed);
+        let is_active = entries != seen;
+        seen = entries;
+        if !is_active {
+            drive(event);
+        }
+    }
+}
+
+/// Lets a period pass.
+fn pause(event: RawFd) {
+    // A wake-up from before cuts it short once, and does no harm.
+    let _ = sys::poll(&mut [readable(event)], Some(KEEPER_PERIOD), SignalMask::NONE);
+    sys::clear_event(event);
+}
+
+/// Turns the stack whenever there is something to do, until roused. While somebody attends, that is nothing.
+fn drive(event: RawFd) {
+    // From here on, whoever enters rouses us; so what is seen below cannot become stale while we sleep.
+    IS_ASLEEP.store(true, Ordering::SeqCst);
+    while IS_ASLEEP.load(Ordering::SeqCst) {
+        let mut fds = vec![readable(event)];
+        let mut timeout = None;
+        if ATTENDING.load(Ordering::SeqCst) == 0 {
+            let mut world = world::enter_quietly();
+            let now = clock::now();
+            world.turn(now);
+            timeout = world.deadline().map(|deadline| clock::until(now, deadline));
+            fds.extend(world.network.iter().flat_map(|network| network.rings()).map(readable));
+        }
+        let _ = sys::poll(&mut fds, timeout, SignalMask::NONE);
+    }
+    sys::clear_event(event);
+}
+
+/// Drives the stack in the caller's thread for at most `limit`, until nothing is left to deliver.
+pub fn deliver(limit: Duration) {
+    let end = clock::after(clock::now(), limit);
+    loop {
+        let mut world = world::enter_quietly();
+        let now = clock::now();
+        world.turn(now);
+        let Some(stack) = world.stack() else { return };
+        if stack.undelivered() == 0 || end.is_some_and(|end| end <= now) {
+            return;
+        }
+        let until = crate::wait::earliest(end, stack.deadline()).unwrap_or(now);
+        let mut fds: Vec<_> = world.network.iter().flat_map(|network| network.rings()).map(readable).collect();
+        drop(world);
+        let _ = sys::poll(&mut fds, Some(clock::until(now, until)), SignalMask::NONE);
+    }
+}

@@ -1,0 +1,76 @@
+//! Every bound of the shim, with its reason.
+
+use std::time::Duration;
+
+/// fds that can be ours. Linux's default for the hard limit (fs.nr_open); higher ones stay the kernel's.
+pub const FDS_MAX: usize = 1 << 20;
+
+/// Descriptions: at most one an fd.
+pub const DESCRIPTIONS_MAX: usize = FDS_MAX;
+
+/// Epoll sets that hold sockets of ours: event loops have one a thread.
+pub const SETS_MAX: usize = 1 << 12;
+
+/// Registrations in one epoll set: at most one an fd.
+pub const ITEMS_MAX: usize = FDS_MAX;
+
+/// Placeholders made at once: enough to make their system calls rare, few enough not to use up a small
+/// RLIMIT_NOFILE or the numbers that fit in an fd_set.
+pub const PLACEHOLDER_BATCH: usize = 32;
+
+/// Placeholders kept for reuse; beyond that, close(2) really closes.
+pub const PLACEHOLDERS_MAX: usize = 256;
+
+/// Ports kept reserved in the kernel for flows that the application has closed and the stack has not finished.
+pub const LINGERING_MAX: usize = 4096;
+
+/// How many of those are looked at in one turn.
+pub const LINGERING_LOOKS: usize = 4;
+
+/// How long a spin may last by default: about what a sleep costs.
+pub const SPIN_US: u32 = 50;
+
+/// The largest value for `USERSTACK_SPIN_US`: a second.
+pub const SPIN_US_MAX: u32 = 1_000_000;
+
+/// What waking up from a sleep costs, about: a sleep that was no longer than this and a spin was not worth it.
+pub const WAKE_COST: Duration = Duration::from_micros(20);
+
+/// How often a waiting thread that always finds sockets of ours ready asks the kernel for its own: one in so many.
+pub const KERNEL_ASK_PERIOD: u32 = 16;
+
+/// How often the keeper looks whether an active process still attends to its stack.
+pub const KEEPER_PERIOD: Duration = Duration::from_millis(10);
+
+/// The keeper's stack: it only turns the stack.
+pub const KEEPER_STACK_LEN: usize = 256 << 10;
+
+/// How long a process at exit waits for its peers to take what is queued.
+pub const EXIT_WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// When a process tries again for queues that another one holds; then after twice as long, and so on.
+pub const ATTACH_RETRY: Duration = Duration::from_millis(100);
+
+/// AF_XDP sockets opened ahead for each queue, for a process that drops its privileges: one for each attempt.
+pub const SPARE_SOCKETS: usize = 8;
+
+/// Frames of a queue's UMEM that are asked for: 8 MiB.
+pub const UMEM_FRAMES: u32 = 4096;
+
+/// Bytes that sendfile(2) reads at once.
+pub const SENDFILE_PIECE_LEN: usize = 32 << 10;
+
+/// Bytes that recv(2) with MSG_TRUNC discards at once.
+pub const DISCARD_PIECE_LEN: usize = 4 << 10;
+
+/// iovecs of one call: Linux's UIO_MAXIOV.
+pub const IOVECS_MAX: usize = 1024;
+
+/// Bytes of one call: Linux's MAX_RW_COUNT.
+pub const TRANSFER_LEN_MAX: usize = 0x7fff_f000;
+
+/// Our own fds stay at or above this, or at half of RLIMIT_NOFILE if that is less.
+pub const FD_FLOOR: i32 = 1 << 16;
+
+/// Bytes of a line of log.
+pub const LOG_LINE_LEN: usize = 512;

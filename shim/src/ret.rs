@@ -1,0 +1,35 @@
+//! What a hook returns: the only writer of errno, and only on failure.
+
+use libc::{c_int, ssize_t};
+use stack::Errno;
+
+fn fail(errno: Errno) {
+    // SAFETY: glibc's pointer to this thread's errno is always valid.
+    let location = unsafe { libc::__errno_location() };
+    // SAFETY: as above, and no other thread has it.
+    unsafe { *location = errno.0 };
+}
+
+/// 0, or -1 and errno.
+pub fn status(result: Result<(), Errno>) -> Option<c_int> {
+    number(result.map(|()| 0))
+}
+
+/// A number (an fd, a count, flags), or -1 and errno.
+pub fn number(result: Result<c_int, Errno>) -> Option<c_int> {
+    Some(result.unwrap_or_else(|errno| {
+        fail(errno);
+        -1
+    }))
+}
+
+/// A number of bytes, or -1 and errno.
+pub fn count(result: Result<usize, Errno>) -> Option<ssize_t> {
+    Some(match result {
+        Ok(count) => count as ssize_t,
+        Err(errno) => {
+            fail(errno);
+            -1
+        }
+    })
+}

@@ -1,0 +1,44 @@
+//! The counters of the shim, and the file of all counters at exit.
+
+use crate::world::World;
+use crate::{config, sys};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Calls on sockets that could have been ours, which the kernel served: a connect elsewhere, an unknown option.
+pub static CALLS_PASSED: AtomicU64 = AtomicU64::new(0);
+
+/// Connections to our listeners that came over the kernel.
+pub static ACCEPTED_FROM_KERNEL: AtomicU64 = AtomicU64::new(0);
+
+/// Sleeps in the kernel.
+pub static SLEEPS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts one.
+pub fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Writes `USERSTACK_STATS`, if it is set: one JSON object.
+pub fn write_out(world: &World) {
+    let Some(path) = config::get().and_then(|settings| settings.stats.as_ref()) else { return };
+    let Some(network) = &world.network else { return };
+    let mut json = String::from("{");
+    let mut add = |name: &str, value: u64| {
+        let comma = if json.len() > 1 { ", " } else { "" };
+        let _ = write!(json, "{comma}\"{name}\": {value}");
+    };
+    network.stack.counters().for_each(&mut add);
+    add("calls_passed", CALLS_PASSED.load(Ordering::Relaxed));
+    add("accepted_from_kernel", ACCEPTED_FROM_KERNEL.load(Ordering::Relaxed));
+    add("sleeps", SLEEPS.load(Ordering::Relaxed));
+    json.push_str("}\n");
+    let written = sys::create(path).and_then(|file| {
+        let written = sys::write(file, json.as_bytes());
+        sys::close(file);
+        written
+    });
+    if let Err(error) = written {
+        tracing::error!(%error, "cannot write the counters");
+    }
+}

@@ -1,0 +1,260 @@
+//! Raw system calls: what the shim asks of the kernel for itself, past its own hooks.
+
+use crate::limits::FD_FLOOR;
+use libc::{c_int, c_long, epoll_event, pollfd, sigset_t};
+use stack::Errno;
+use std::ffi::CStr;
+use std::mem::size_of;
+use std::os::fd::RawFd;
+use std::ptr;
+use std::time::Duration;
+
+/// Makes a system call. Each argument is widened to a word, as the kernel takes it.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)*) => {
+        // SAFETY: what the arguments point to lives until the call returns, and is as long as it says.
+        outcome(unsafe { libc::syscall(libc::$number $(, $argument as c_long)*) })
+    };
+}
+
+fn outcome(answer: c_long) -> Result<usize, Errno> {
+    usize::try_from(answer).map_err(|_| last_error())
+}
+
+fn last_error() -> Errno {
+    Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// close(2).
+pub fn close(fd: RawFd) {
+    // After EINTR, too, the fd is closed (close(2), "Dealing with error returns").
+    let _ = call!(SYS_close, fd);
+}
+
+/// close_range(2).
+pub fn close_range(first: u32, last: u32, flags: c_int) -> Result<(), Errno> {
+    call!(SYS_close_range, first, last, flags).map(drop)
+}
+
+/// write(2).
+pub fn write(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
+    call!(SYS_write, fd, bytes.as_ptr(), bytes.len())
+}
+
+/// read(2).
+pub fn read(fd: RawFd, into: &mut [u8]) -> Result<usize, Errno> {
+    call!(SYS_read, fd, into.as_mut_ptr(), into.len())
+}
+
+/// pread64(2).
+pub fn read_at(fd: RawFd, into: &mut [u8], offset: i64) -> Result<usize, Errno> {
+    call!(SYS_pread64, fd, into.as_mut_ptr(), into.len(), offset)
+}
+
+/// lseek(2).
+pub fn seek(fd: RawFd, offset: i64, whence: c_int) -> Result<i64, Errno> {
+    call!(SYS_lseek, fd, offset, whence).map(|at| at as i64)
+}
+
+/// Creates or empties a file, for writing.
+pub fn create(path: &CStr) -> Result<RawFd, Errno> {
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+    call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644).map(|fd| fd as RawFd)
+}
+
+/// getpid(2), from the kernel: a child of vfork(2) shares whatever we would remember.
+pub fn process_id() -> i32 {
+    call!(SYS_getpid).map_or(0, |pid| pid as i32)
+}
+
+/// Sends SIGPIPE to this thread, as the kernel does.
+pub fn raise_sigpipe() {
+    let Ok(thread) = call!(SYS_gettid) else { return };
+    let _ = call!(SYS_tgkill, process_id(), thread, libc::SIGPIPE);
+}
+
+/// Random bytes, for what must not be guessed; at least their time of day before the kernel has any.
+pub fn random() -> u64 {
+    let mut bytes = [0u8; 8];
+    match call!(SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), libc::GRND_NONBLOCK) {
+        Ok(8) => u64::from_ne_bytes(bytes),
+        _ => crate::clock::wall_offset().as_nanos() as u64 ^ crate::clock::now().total_micros() as u64,
+    }
+}
+
+/// socket(2).
+pub fn socket(family: c_int, kind: c_int, protocol: c_int) -> Result<RawFd, Errno> {
+    call!(SYS_socket, family, kind, protocol).map(|fd| fd as RawFd)
+}
+
+/// bind(2), to an address as the kernel knows it.
+pub fn bind(fd: RawFd, address: &[u8]) -> Result<(), Errno> {
+    call!(SYS_bind, fd, address.as_ptr(), address.len()).map(drop)
+}
+
+/// getsockname(2); returns how much of `into` it filled.
+pub fn socket_name(fd: RawFd, into: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = into.len() as libc::socklen_t;
+    call!(SYS_getsockname, fd, into.as_mut_ptr(), &raw mut len)?;
+    Ok((len as usize).min(into.len()))
+}
+
+/// accept4(2); fills `address` with the peer's and returns its length beside the fd.
+pub fn accept(fd: RawFd, address: &mut [u8], flags: c_int) -> Result<(RawFd, usize), Errno> {
+    let mut len = address.len() as libc::socklen_t;
+    let accepted = call!(SYS_accept4, fd, address.as_mut_ptr(), &raw mut len, flags)?;
+    Ok((accepted as RawFd, (len as usize).min(address.len())))
+}
+
+/// listen(2).
+pub fn listen(fd: RawFd, backlog: c_int) -> Result<(), Errno> {
+    call!(SYS_listen, fd, backlog).map(drop)
+}
+
+/// shutdown(2).
+pub fn shutdown(fd: RawFd, how: c_int) -> Result<(), Errno> {
+    call!(SYS_shutdown, fd, how).map(drop)
+}
+
+/// fcntl(2).
+pub fn fcntl(fd: RawFd, command: c_int, argument: c_long) -> Result<c_int, Errno> {
+    call!(SYS_fcntl, fd, command, argument).map(|answer| answer as c_int)
+}
+
+/// dup3(2).
+pub fn duplicate_to(fd: RawFd, to: RawFd, flags: c_int) -> Result<(), Errno> {
+    call!(SYS_dup3, fd, to, flags).map(drop)
+}
+
+/// Sets or clears O_NONBLOCK.
+pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> Result<(), Errno> {
+    let flags = fcntl(fd, libc::F_GETFL, 0)?;
+    let wanted = if nonblocking { flags | libc::O_NONBLOCK } else { flags & !libc::O_NONBLOCK };
+    if wanted != flags {
+        fcntl(fd, libc::F_SETFL, wanted.into())?;
+    }
+    Ok(())
+}
+
+/// A close-on-exec copy of `fd` above the numbers that the application is given.
+pub fn duplicate_high(fd: RawFd) -> Result<RawFd, Errno> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    call!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, ptr::null::<libc::rlimit>(), &raw mut limit)?;
+    let floor = FD_FLOOR.min((limit.rlim_cur / 2).min(i32::MAX as u64) as i32);
+    fcntl(fd, libc::F_DUPFD_CLOEXEC, floor.into())
+}
+
+/// The same, and closes `fd`.
+pub fn move_high(fd: RawFd) -> Result<RawFd, Errno> {
+    let high = duplicate_high(fd);
+    close(fd);
+    high
+}
+
+/// A non-blocking eventfd(2), high.
+pub fn event_fd() -> Result<RawFd, Errno> {
+    let fd = call!(SYS_eventfd2, 0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)?;
+    move_high(fd as RawFd)
+}
+
+/// Makes an eventfd readable.
+pub fn signal_event(fd: RawFd) {
+    // It can only fail when it is readable already.
+    let _ = write(fd, &1u64.to_ne_bytes());
+}
+
+/// Makes an eventfd unreadable.
+pub fn clear_event(fd: RawFd) {
+    // It can only fail when it is unreadable already.
+    let _ = read(fd, &mut [0; 8]);
+}
+
+/// epoll_create1(2).
+pub fn epoll_create(flags: c_int) -> Result<RawFd, Errno> {
+    call!(SYS_epoll_create1, flags).map(|fd| fd as RawFd)
+}
+
+/// epoll_ctl(2).
+pub fn epoll_control(epfd: RawFd, operation: c_int, fd: RawFd, events: u32, data: u64) -> Result<(), Errno> {
+    let mut event = epoll_event { events, u64: data };
+    call!(SYS_epoll_ctl, epfd, operation, fd, &raw mut event).map(drop)
+}
+
+/// What the kernel takes for a time and a signal mask.
+fn timespec(timeout: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    }
+}
+
+/// The length of the kernel's sigset_t, which is not that of the C library's.
+const KERNEL_SIGSET_LEN: usize = 8;
+
+/// A signal mask for the time of a wait, as the application gave it; null: none.
+#[derive(Debug, Clone, Copy)]
+pub struct SignalMask(pub *const sigset_t);
+
+impl SignalMask {
+    /// No mask.
+    pub const NONE: Self = SignalMask(ptr::null());
+}
+
+/// epoll_pwait2(2): fills `events` and returns how many; without `timeout` it waits for ever.
+pub fn epoll_wait(
+    epfd: RawFd,
+    events: &mut [epoll_event],
+    timeout: Option<Duration>,
+    mask: SignalMask,
+) -> Result<usize, Errno> {
+    let time = timeout.map(timespec);
+    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    call!(SYS_epoll_pwait2, epfd, events.as_mut_ptr(), events.len(), time, mask.0, KERNEL_SIGSET_LEN)
+}
+
+/// ppoll(2): returns how many of `fds` have something to say; without `timeout` it waits for ever.
+pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+    // The kernel writes the time that is left.
+    let mut time = timeout.map(timespec);
+    let time = time.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
+    call!(SYS_ppoll, fds.as_mut_ptr(), fds.len(), time, mask.0, KERNEL_SIGSET_LEN)
+}
+
+/// Whether one fd is readable now.
+pub fn is_readable(fd: RawFd) -> bool {
+    let mut fds = [pollfd { fd, events: libc::POLLIN, revents: 0 }];
+    poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE) == Ok(1) && fds[0].revents & libc::POLLIN != 0
+}
+
+/// Whether a system call that a signal interrupted is to be started again (signal(7)).
+///
+/// Nobody says which signal it was; so it is when every handler of the process was installed with SA_RESTART.
+pub fn handlers_restart() -> bool {
+    (1..=libc::SIGRTMAX()).all(|signal| {
+        // SAFETY: all zeroes is a sigaction.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        // SAFETY: it only reads the present action into `action` (sigaction(2)).
+        let failed = unsafe { libc::sigaction(signal, ptr::null(), &mut action) } != 0;
+        let is_handled = action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN;
+        failed || !is_handled || action.sa_flags & libc::SA_RESTART != 0
+    })
+}
+
+/// Does `work` with every signal blocked, and a thread that it starts has them blocked for good: they are the
+/// application's.
+pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: all zeroes is a sigset_t.
+    let mut all: sigset_t = unsafe { std::mem::zeroed() };
+    let mut before = all;
+    // SAFETY: `all` is a sigset_t.
+    unsafe { libc::sigfillset(&mut all) };
+    // SAFETY: both are sigset_t.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
+    let done = work();
+    // SAFETY: as above; the mask that was blocked just now is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
+    done
+}
+
+/// Memory of a socket address as the kernel writes it.
+pub type AddressBuffer = [u8; size_of::<libc::sockaddr_storage>()];

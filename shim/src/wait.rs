@@ -1,0 +1,205 @@
+//! Waiting: a turn, a look, a short spin, then a sleep in the kernel.
+//!
+//! A sleeping thread wakes for a frame (the AF_XDP sockets are among what it sleeps on), for a deadline of the stack,
+//! for its waker (another thread has turned the stack, or closed the socket), and for what else it waits for. All of
+//! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
+
+use crate::description::Description;
+use crate::limits::WAKE_COST;
+use crate::sys::SignalMask;
+use crate::waker::WakerId;
+use crate::world::{self, World};
+use crate::{clock, config, keeper, stats, sys, thread};
+use libc::pollfd;
+use stack::slab::Key;
+use stack::{Errno, Instant};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// How a call waits.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Which of the socket's timeouts holds.
+    pub timeout: Timeout,
+    /// The call itself must not wait (MSG_DONTWAIT).
+    pub dont_wait: bool,
+    /// A kernel socket that may end the wait, too, by becoming readable.
+    pub shadow: Option<RawFd>,
+}
+
+/// A timeout of socket(7).
+#[derive(Debug, Clone, Copy)]
+pub enum Timeout {
+    /// SO_RCVTIMEO.
+    Receive,
+    /// SO_SNDTIMEO.
+    Send,
+}
+
+impl Patience {
+    /// For a call that receives.
+    pub const RECEIVE: Self = Patience { timeout: Timeout::Receive, dont_wait: false, shadow: None };
+    /// For a call that sends.
+    pub const SEND: Self = Patience { timeout: Timeout::Send, dont_wait: false, shadow: None };
+
+    /// The same, but not waiting if `dont_wait`.
+    pub fn unless(self, dont_wait: bool) -> Self {
+        Patience { dont_wait, ..self }
+    }
+
+    /// How long to wait: `None` is for ever.
+    fn limit(self, description: &Description) -> Option<Duration> {
+        match self.timeout {
+            _ if self.dont_wait || description.nonblocking => Some(Duration::ZERO),
+            Timeout::Receive => description.settings.receive_timeout,
+            Timeout::Send => description.settings.send_timeout,
+        }
+    }
+}
+
+/// Repeats `attempt` until it says something else than `EAGAIN`, waiting in between as the socket's mode asks for.
+///
+/// # Errors
+/// What `attempt` says; `EAGAIN` when the time is over; `EINTR`: a signal handler ran (signal(7)). `EBADF`: closed.
+pub fn complete<T>(
+    key: Key,
+    patience: Patience,
+    mut attempt: impl FnMut(&mut World) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    let mut world = world::enter()?;
+    let first = attempt(&mut world);
+    if !matches!(first, Err(Errno::EAGAIN)) {
+        return first;
+    }
+    let limit = patience.limit(world.description(key)?);
+    if limit == Some(Duration::ZERO) {
+        if !world.is_rx_pending() {
+            return first;
+        }
+        world.turn(clock::now());
+        return attempt(&mut world);
+    }
+    let until = limit.and_then(|limit| clock::after(clock::now(), limit));
+    let mut may_spin = true;
+    loop {
+        let now = clock::now();
+        world.turn(now);
+        let result = attempt(&mut world);
+        if !matches!(result, Err(Errno::EAGAIN)) || until.is_some_and(|until| until <= now) {
+            return result;
+        }
+        if may_spin {
+            let turns = world::turns();
+            drop(world);
+            may_spin = spin(turns, until);
+            world = world::enter()?;
+            continue;
+        }
+        let mut sleep = Sleep::begin(&mut world, [key])?;
+        let deadline = world.deadline();
+        drop(world);
+        sleep.fds.extend(patience.shadow.map(readable));
+        let woken = sleep.run(earliest(until, deadline), SignalMask::NONE);
+        world = world::enter()?;
+        sleep.end(&mut world, [key]);
+        if woken == Err(Errno::EINTR) && (limit.is_some() || !sys::handlers_restart()) {
+            world.turn(clock::now());
+            return match attempt(&mut world) {
+                Err(Errno::EAGAIN) => Err(Errno::EINTR),
+                result => result,
+            };
+        }
+        may_spin = true;
+    }
+}
+
+/// The earlier of two times, of which `None` never comes.
+pub fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// A wish to know when `fd` is readable.
+pub fn readable(fd: RawFd) -> pollfd {
+    pollfd { fd, events: libc::POLLIN, revents: 0 }
+}
+
+/// Spins for as long as this thread's recent waits have shown to be worth it, at most until `until`; true if there is
+/// something to look at: a frame, or what another thread's turn has changed since `turns`.
+pub fn spin(turns: u64, until: Option<Instant>) -> bool {
+    /// Looks between two looks at the clock.
+    const LOOKS: u32 = 16;
+
+    let spin_us_max = config::get().map_or(0, |settings| settings.spin_us_max);
+    let credit_us = thread::spin_credit_us(spin_us_max);
+    let start = clock::now();
+    let end = earliest(clock::after(start, Duration::from_micros(credit_us.into())), until);
+    while credit_us > 0 && end.is_some_and(|end| clock::now() < end) {
+        for _ in 0..LOOKS {
+            if world::is_rx_pending() || world::turns() != turns {
+                thread::set_spin_credit_us(spin_us_max);
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+    }
+    false
+}
+
+/// Sleeps by `sleep`, until `until` at the latest, and learns from how long it took whether spinning is worth it.
+pub fn sleep_until<T>(until: Option<Instant>, sleep: impl FnOnce(Option<Duration>) -> T) -> T {
+    let start = clock::now();
+    stats::count(&stats::SLEEPS);
+    keeper::attend();
+    let woken = sleep(until.map(|until| clock::until(start, until)));
+    keeper::leave();
+    let slept = clock::until(start, clock::now());
+    let spin_us_max = config::get().map_or(0, |settings| settings.spin_us_max);
+    let would_have_paid = slept <= Duration::from_micros(spin_us_max.into()) + WAKE_COST;
+    thread::set_spin_credit_us(if would_have_paid { spin_us_max } else { thread::spin_credit_us(spin_us_max) / 2 });
+    woken
+}
+
+/// A sleep in ppoll(2).
+pub struct Sleep {
+    /// What it sleeps on; the caller adds its own.
+    pub fds: Vec<pollfd>,
+    waker: WakerId,
+}
+
+impl Sleep {
+    /// Prepares to sleep until something happens to one of `sockets`. From here on nothing is missed.
+    ///
+    /// # Errors
+    /// What eventfd(2) says.
+    pub fn begin(world: &mut World, sockets: impl IntoIterator<Item = Key>) -> Result<Self, Errno> {
+        let (waker, event) = world.wakers.take()?;
+        for key in sockets {
+            if let Ok(description) = world.description(key) {
+                description.sleepers.push(waker);
+            }
+        }
+        let rings = world.network.iter().flat_map(|network| network.rings()).map(readable);
+        Ok(Sleep { fds: rings.chain([readable(event)]).collect(), waker })
+    }
+
+    /// Sleeps, until `until` at the latest.
+    ///
+    /// # Errors
+    /// What ppoll(2) says: `EINTR`.
+    pub fn run(&mut self, until: Option<Instant>, mask: SignalMask) -> Result<usize, Errno> {
+        sleep_until(until, |timeout| sys::poll(&mut self.fds, timeout, mask))
+    }
+
+    /// Ends it; `sockets` are the same as at its beginning.
+    pub fn end(self, world: &mut World, sockets: impl IntoIterator<Item = Key>) {
+        for key in sockets {
+            if let Ok(description) = world.description(key) {
+                description.sleepers.retain(|&sleeper| sleeper != self.waker);
+            }
+        }
+        world.wakers.give_back(self.waker);
+    }
+}

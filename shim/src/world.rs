@@ -1,0 +1,323 @@
+//! Everything that a process's calls share, behind one lock; and a turn of the stack.
+//!
+//! A program with one thread takes the lock without contention. It is the standard library's mutex, a futex without a
+//! table of who waits, because a child of fork(2) has to be able to go on with it; it is never held across a wait.
+
+use crate::attach::Network;
+use crate::description::{Description, Role, Settings, poll_bits};
+use crate::epoll_set::EpollSet;
+use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, SETS_MAX};
+use crate::placeholder::Placeholders;
+use crate::waker::Wakers;
+use crate::{clock, fd_table, keeper, stats, sys, thread};
+use libc::c_int;
+use stack::slab::{Key, Slab};
+use stack::stack::Stack;
+use stack::{Errno, Instant, Readiness};
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// What a process's calls share.
+pub struct World {
+    /// The sockets of ours.
+    pub descriptions: Slab<Description>,
+    /// The epoll instances that hold some of them.
+    pub sets: Slab<EpollSet>,
+    /// fd numbers for accepted flows.
+    pub placeholders: Placeholders,
+    /// For the threads that sleep.
+    pub wakers: Wakers,
+    /// The stack, once there is a use for it.
+    pub network: Option<Network>,
+    /// There is no stack and will be none: the kernel serves everything.
+    pub cannot_attach: bool,
+    /// There are listeners that the stack does not yet know of.
+    pub has_new_listeners: bool,
+    /// Shadows of closed flows: their ports stay reserved in the kernel while the stack still uses them.
+    lingering: VecDeque<(RawFd, SocketAddr)>,
+}
+
+static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| Mutex::new(World::new()));
+
+/// Turns that have changed something, by whichever thread.
+static TURNS: AtomicU64 = AtomicU64::new(0);
+
+/// How many turns have changed something so far: a number that a waiting thread watches without the lock.
+pub fn turns() -> u64 {
+    TURNS.load(Ordering::Acquire)
+}
+
+/// The world, locked.
+pub struct Inside {
+    // Dropped in this order.
+    guard: MutexGuard<'static, World>,
+    _mark: Mark,
+}
+
+/// This thread is inside for as long as this lives.
+struct Mark;
+
+impl Mark {
+    fn new() -> Self {
+        thread::set_inside(true);
+        Mark
+    }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        thread::set_inside(false);
+    }
+}
+
+impl Deref for Inside {
+    type Target = World;
+
+    fn deref(&self) -> &World {
+        &self.guard
+    }
+}
+
+impl DerefMut for Inside {
+    fn deref_mut(&mut self) -> &mut World {
+        &mut self.guard
+    }
+}
+
+/// Takes the lock for a call of the application.
+///
+/// # Errors
+/// `EAGAIN`: this thread has it already, and was interrupted by a signal whose handler calls in.
+pub fn enter() -> Result<Inside, Errno> {
+    if thread::is_inside() {
+        return Err(Errno::EAGAIN);
+    }
+    keeper::rouse();
+    Ok(enter_quietly())
+}
+
+/// Takes the lock without rousing the keeper: for itself, and for fork(2).
+pub fn enter_quietly() -> Inside {
+    let mark = Mark::new();
+    // Poisoning takes an unwinding panic, and a panic aborts.
+    let guard = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+    Inside { guard, _mark: mark }
+}
+
+/// Whether frames wait to be received; false, too, while another thread has the lock.
+pub fn is_rx_pending() -> bool {
+    let _mark = Mark::new();
+    match WORLD.try_lock() {
+        Ok(mut world) => world.is_rx_pending(),
+        Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => false,
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        World {
+            descriptions: Slab::new(DESCRIPTIONS_MAX),
+            sets: Slab::new(SETS_MAX),
+            placeholders: Placeholders::default(),
+            wakers: Wakers::default(),
+            network: None,
+            cannot_attach: false,
+            has_new_listeners: false,
+            lingering: VecDeque::new(),
+        }
+    }
+
+    /// The stack, once there is a use for it.
+    pub fn stack(&mut self) -> Option<&mut Stack> {
+        self.network.as_mut().map(|network| &mut network.stack)
+    }
+
+    /// Whether frames wait to be received.
+    pub fn is_rx_pending(&mut self) -> bool {
+        self.stack().is_some_and(|stack| stack.rx_pending())
+    }
+
+    /// When the stack next has to be turned, whatever arrives.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.network.as_ref().and_then(|network| network.stack.deadline())
+    }
+
+    /// One turn of the stack; whoever waits for what has happened is told.
+    pub fn turn(&mut self, now: Instant) {
+        let Some(stack) = self.stack() else { return };
+        let has_changed = stack.poll(now);
+        self.announce_ready();
+        self.finish_lingering();
+        if has_changed {
+            TURNS.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Sends what the calls since the last turn have left to send, unless this thread is about to add more.
+    pub fn flush_reply(&mut self) {
+        if thread::reply_is_last()
+            && let Some(stack) = self.stack()
+        {
+            stack.flush(clock::now());
+        }
+    }
+
+    fn announce_ready(&mut self) {
+        while let Some(ready) = self.stack().and_then(|stack| stack.next_ready()) {
+            self.announce(Key::from_bits(ready.token), ready.rose);
+        }
+    }
+
+    /// Tells whoever waits for a socket that something has happened to it.
+    pub fn announce(&mut self, key: Key, rose: Readiness) {
+        let Some(description) = self.descriptions.get(key) else { return };
+        for watch in &description.watches {
+            if let Some(set) = self.sets.get_mut(watch.set) {
+                set.queue(watch.item, poll_bits(rose));
+            }
+        }
+        for &sleeper in &description.sleepers {
+            self.wakers.wake(sleeper);
+        }
+    }
+
+    /// poll(2)'s bits for what is true of a socket; `None` if it is gone.
+    pub fn bits(&self, key: Key) -> Option<u32> {
+        self.readiness(key).map(poll_bits)
+    }
+
+    /// What is true of a socket; `None` if it is gone.
+    pub fn readiness(&self, key: Key) -> Option<Readiness> {
+        let stack = self.network.as_ref().map(|network| &network.stack);
+        Some(self.descriptions.get(key)?.readiness(stack))
+    }
+
+    /// A new description; its fds are to be added.
+    ///
+    /// # Errors
+    /// `ENOBUFS`: too many.
+    pub fn describe(&mut self, family: c_int, role: Role, nonblocking: bool, settings: Settings) -> Result<Key, Errno> {
+        let make = || Some(Description::new(family));
+        self.descriptions.insert(make, |slot| slot.renew(family, role, nonblocking, settings)).ok_or(Errno::ENOBUFS)
+    }
+
+    /// The description behind a key from the fd table.
+    ///
+    /// # Errors
+    /// `EBADF`: it was closed in the meantime.
+    pub fn description(&mut self, key: Key) -> Result<&mut Description, Errno> {
+        self.descriptions.get_mut(key).ok_or(Errno::EBADF)
+    }
+
+    /// Hands a socket to the kernel for good: from now on its fds are not ours.
+    pub fn give_to_kernel(&mut self, key: Key) {
+        let Some(description) = self.descriptions.get(key) else { return };
+        stats::count(&stats::CALLS_PASSED);
+        for &fd in &description.fds {
+            fd_table::clear(fd);
+        }
+        if let Some(&fd) = description.fds.first() {
+            // While it was ours, O_NONBLOCK may have changed. It can only fail on a closed fd.
+            let _ = sys::set_nonblocking(fd, description.nonblocking);
+        }
+        for watch in &description.watches {
+            if let Some(set) = self.sets.get_mut(watch.set)
+                && let Some(item) = set.item(watch.item).copied()
+            {
+                // The application's own registration, as if it had never been ours.
+                let _ = sys::epoll_control(set.epfd, libc::EPOLL_CTL_ADD, item.fd, item.events, item.data);
+                set.remove(watch.item);
+            }
+        }
+        self.remove(key);
+    }
+
+    /// Ends a description: who sleeps on it is woken, and its registrations vanish.
+    pub fn remove(&mut self, key: Key) {
+        self.announce(key, Readiness::default());
+        let Some(description) = self.descriptions.get(key) else { return };
+        for watch in &description.watches {
+            if let Some(set) = self.sets.get_mut(watch.set) {
+                set.remove(watch.item);
+            }
+        }
+        self.descriptions.remove(key);
+    }
+
+    /// Keeps the local port of a closed flow reserved by its shadow `fd` until the stack is done with it.
+    pub fn linger(&mut self, fd: RawFd, local: SocketAddr) {
+        self.lingering.push_back((fd, local));
+        if self.lingering.len() > LINGERING_MAX {
+            self.finish_first_lingering();
+        }
+    }
+
+    fn finish_lingering(&mut self) {
+        for _ in 0..LINGERING_LOOKS.min(self.lingering.len()) {
+            let Some(&(_, local)) = self.lingering.front() else { return };
+            if self.stack().is_some_and(|stack| stack.is_port_held(local.ip(), local.port())) {
+                self.lingering.rotate_left(1);
+            } else {
+                self.finish_first_lingering();
+            }
+        }
+    }
+
+    fn finish_first_lingering(&mut self) {
+        if let Some((fd, _)) = self.lingering.pop_front() {
+            fd_table::clear(fd);
+            sys::close(fd);
+        }
+    }
+
+    /// Forgets the parent's closed flows in a child of fork(2).
+    pub fn drop_lingering(&mut self) {
+        while !self.lingering.is_empty() {
+            self.finish_first_lingering();
+        }
+    }
+
+    /// Leaves the parent's epoll instances to the kernel, in a child of fork(2): what they hold is the parent's.
+    pub fn disown_sets(&mut self) {
+        let keys: Vec<Key> = self.sets.iter().map(|(key, _)| key).collect();
+        for key in keys {
+            self.close_set(key);
+        }
+    }
+
+    /// Adds our half of an epoll instance; `None` when there are too many.
+    pub fn insert_set(&mut self, set: EpollSet) -> Option<Key> {
+        let set = Cell::new(Some(set));
+        self.sets.insert(
+            || set.take(),
+            |slot| {
+                if let Some(set) = set.take() {
+                    *slot = set
+                }
+            },
+        )
+    }
+
+    /// Ends our half of an epoll instance.
+    pub fn close_set(&mut self, key: Key) {
+        let Some(set) = self.sets.get(key) else { return };
+        for (_, item) in set.items() {
+            if let Some(description) = self.descriptions.get_mut(item.description) {
+                description.watches.retain(|watch| watch.set != key);
+            }
+        }
+        for &fd in &set.fds {
+            fd_table::clear(fd);
+        }
+        for fd in set.own_fds() {
+            fd_table::clear(fd);
+            sys::close(fd);
+        }
+        self.sets.remove(key);
+    }
+}
