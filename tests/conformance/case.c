@@ -157,7 +157,7 @@ void count_signal(int number, int flags)
 
 static int list(void)
 {
-	static const char *const servings[] = {[FLOW] = "flow", [SERVED] = "served", [MIXED] = "mixed", [PASSED] = "passed"};
+	static const char *const servings[] = {[FLOW] = "flow", [SERVED] = "served", [MIXED] = "mixed", [PASSED] = "passed", [ANYHOW] = "anyhow"};
 	for (const struct test_case *at = cases; at->name; at++)
 		printf("%s %s\n", at->name, servings[at->serving]);
 	return 0;

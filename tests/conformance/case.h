@@ -39,6 +39,7 @@ enum serving {
 	SERVED, // Opens its own flows; the kernel's TCP sees none of their segments.
 	MIXED,  // Opens flows, and has the kernel serve something too.
 	PASSED, // The library opens no flow.
+	ANYHOW, // It depends on the family.
 };
 
 struct test_case {
@@ -104,6 +105,7 @@ short wait_for(int fd, short events);                   // poll(2) that must suc
 void read_exactly(int fd, size_t len);                  // reads the next bytes of the pattern
 void write_pattern(int fd, size_t len);                 // writes the next bytes of the pattern
 uint64_t read_to_end(int fd);                           // reads the pattern up to the end; how many bytes
+uint64_t fill_up(int fd);                                 // sends zeros until nothing more fits; how many
 void count_signal(int number, int flags);               // installs a handler that only counts
 extern volatile sig_atomic_t signals_seen;
 

@@ -55,6 +55,22 @@ uint64_t read_to_end(int fd)
 	return received;
 }
 
+// The peer's kernel takes some more in for a while: full is what stays full. The flow is non-blocking afterwards.
+uint64_t fill_up(int fd)
+{
+	static const char zeros[4096];
+	uint64_t sent = 0, before;
+	set_nonblocking(fd);
+	do {
+		before = sent;
+		for (size_t len = sizeof zeros; len > 0; len /= 64)
+			for (ssize_t n; (n = send(fd, zeros, len, 0)) > 0;)
+				sent += n;
+		usleep(50000);
+	} while (sent > before);
+	return sent;
+}
+
 short wait_for(int fd, short events)
 {
 	struct pollfd look = {.fd = fd, .events = events};

@@ -66,7 +66,7 @@ impl Program {
             .process_group(0)
             .spawn()
             .expect("ip can be started");
-        Running::new(child, self.stack, self.argv.join(" "), scratch)
+        Running::new(child, self.argv.join(" "), scratch)
     }
 
     /// Runs it on a host to its end.

@@ -1,7 +1,6 @@
 //! A running program, killed on drop, and what it left behind when it ended.
 
 use crate::hosts::Host;
-use crate::program::Stack;
 use crate::scratch::Scratch;
 use crate::stats::Stats;
 use crate::steering::is_claimed;
@@ -13,7 +12,6 @@ use std::process::{Child, ExitStatus};
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stack: Stack,
     /// The command line, for messages.
     line: String,
     scratch: Scratch,
@@ -24,8 +22,8 @@ impl Running {
     pub(crate) const STDERR: &str = "stderr";
     pub(crate) const STATS: &str = "stats.json";
 
-    pub(crate) fn new(child: Child, stack: Stack, line: String, scratch: Scratch) -> Running {
-        Running { child, stack, line, scratch }
+    pub(crate) fn new(child: Child, line: String, scratch: Scratch) -> Running {
+        Running { child, line, scratch }
     }
 
     /// Its process id.
@@ -33,30 +31,49 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until it listens on a TCP port of `host`, for the kernel and, if it is preloaded, for the library.
+    /// Waits until a socket of the kernel listens on a TCP port of `host`.
     ///
     /// # Panics
     /// If the program ends instead.
     pub fn listens(mut self, host: &Host, port: u16) -> Running {
-        until(&format!("`{}` to listen on port {port}", self.line), || {
-            if self.child.try_wait().expect("a child of ours").is_some() {
-                panic!("`{}` ended: {}", self.line, self.read_text(Running::STDERR));
-            }
-            let claimed = || self.stack == Stack::Kernel || is_claimed(self.child.id(), port);
-            (host.is_listening(port) && claimed()).then_some(())
-        });
+        self.until(&format!("to listen on port {port}"), |_| host.is_listening(port));
         self
+    }
+
+    /// Waits until it, or a child of it, has claimed a TCP port: from then on the library serves its connections.
+    ///
+    /// # Panics
+    /// If the program ends instead.
+    pub fn claims(mut self, port: u16) -> Running {
+        self.until(&format!("to claim port {port}"), |running| is_claimed(running.pid(), port));
+        self
+    }
+
+    /// Waits until it has written `text` to its standard output.
+    ///
+    /// # Panics
+    /// If the program ends instead.
+    pub fn says(mut self, text: &str) -> Running {
+        self.until(&format!("to say {text}"), |running| running.read_text(Running::STDOUT).contains(text));
+        self
+    }
+
+    fn until(&mut self, what: &str, is_true: impl Fn(&Running) -> bool) {
+        until(&format!("`{}` {what}", self.line), || {
+            let ended = self.child.try_wait().expect("a child of ours");
+            // Its last words count too, therefore the order.
+            match (is_true(self), ended) {
+                (true, _) => Some(()),
+                (false, None) => None,
+                (false, Some(status)) => panic!("`{}`: {status}\n{}", self.line, self.read_text(Running::STDERR)),
+            }
+        });
     }
 
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
         // SAFETY: the child has not been waited for, so its id is still its own; no memory is passed.
         unsafe { libc::kill(self.pid() as i32, signal) };
-    }
-
-    /// What it has written to its standard output so far.
-    pub fn stdout(&self) -> String {
-        self.read_text(Running::STDOUT)
     }
 
     /// Waits until it ends by itself.

@@ -20,10 +20,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on a host and waits until it listens; HTTP servers serve the files in `directory`.
+    /// Starts it on a host and waits until it serves; HTTP servers serve the files in `directory`.
     pub fn start(&self, host: &Host, family: Family, stack: Stack, directory: &Scratch) -> Running {
-        let address = SocketAddr::new(host.address(family), self.port);
-        Program::new((self.argv)(address, directory)).on(stack).start(host).listens(host, self.port)
+        let running = self.program(host, family, directory).on(stack).start(host).listens(host, self.port);
+        if stack == Stack::Preloaded { running.claims(self.port) } else { running }
+    }
+
+    /// The program, not started yet.
+    pub fn program(&self, host: &Host, family: Family, directory: &Scratch) -> Program {
+        Program::new((self.argv)(SocketAddr::new(host.address(family), self.port), directory))
     }
 }
 

@@ -1,0 +1,204 @@
+// fcntl(2), dup(2), dup2(2), dup3(2), close(2), close_range(2), closefrom(3), fork(2), exec(3): descriptors and what
+// they share.
+#include "case.h"
+
+// Sends back whatever comes.
+static void echo(void)
+{
+	char bytes[4096];
+	int fd = flow();
+	for (ssize_t n; (n = read(fd, bytes, sizeof bytes)) > 0;)
+		if (write(fd, bytes, n) != n)
+			give_up("write");
+	TRY(close(fd));
+}
+
+static void say_echo(const char *label, int fd)
+{
+	char bytes[8] = {0};
+	ssize_t sent = send(fd, "ping", 4, MSG_NOSIGNAL);
+	int error = errno;
+	ssize_t got = sent > 0 ? recv(fd, bytes, 4, MSG_WAITALL) : -1;
+	printf("%s: %zd %zd %s %s\n", label, sent, got, bytes, sent < 0 ? strerrorname_np(error) : "");
+}
+
+static void flags(void)
+{
+	int fd = flow(), copy = TRY_FD(dup(fd));
+	TRY(fcntl(fd, F_GETFL));
+	TRY(fcntl(fd, F_SETFL, O_NONBLOCK));
+	TRY(fcntl(fd, F_GETFL));
+	TRY(fcntl(copy, F_GETFL));
+	char byte;
+	TRY(read(copy, &byte, 1));
+	TRY(fcntl(copy, F_SETFL, 0));
+	TRY(fcntl(fd, F_GETFL));
+	TRY(fcntl(fd, F_GETFD));
+	TRY(fcntl(fd, F_SETFD, FD_CLOEXEC));
+	TRY(fcntl(fd, F_GETFD));
+	TRY(fcntl(copy, F_GETFD));
+	TRY(fcntl(fd, F_SETFD, 0));
+	TRY(fcntl(fd, F_GETFD));
+	TRY(fcntl(fd, 9999));
+	TRY(fcntl(-1, F_GETFL));
+	struct stat status;
+	TRY(fstat(fd, &status));
+	TRY(S_ISSOCK(status.st_mode));
+}
+
+static void copies(void)
+{
+	int fd = flow(), copy = TRY_FD(dup(fd));
+	say_echo("the copy", copy);
+	TRY(close(fd));
+	say_echo("the copy alone", copy);
+	TRY(dup2(copy, 50));
+	say_echo("a chosen number", 50);
+	TRY(dup2(50, 50));
+	TRY(close(copy));
+	copy = TRY(fcntl(50, F_DUPFD, 60));
+	TRY(fcntl(copy, F_GETFD));
+	copy = TRY(fcntl(50, F_DUPFD_CLOEXEC, 60));
+	TRY(fcntl(copy, F_GETFD));
+	TRY(dup3(50, 70, O_CLOEXEC));
+	TRY(fcntl(70, F_GETFD));
+	say_echo("dup3", 70);
+	TRY(dup3(50, 50, 0));
+	TRY(dup3(50, 71, O_NONBLOCK));
+	TRY(dup2(50, -1));
+	TRY(dup2(-1, 50));
+	TRY(fcntl(50, F_DUPFD, -1));
+	say_echo("after the errors", 50);
+	TRY(fcntl(51, F_DUPFD, 60));
+	TRY(dup(51));
+}
+
+// A number of a flow is given to something else, and the other way round.
+static void replaced(void)
+{
+	char byte;
+	int fd = flow(), ends[2];
+	if (pipe(ends))
+		give_up("pipe");
+	int copy = dup(fd), target = dup(ends[1]);
+	TRY(dup2(ends[0], fd) == fd);
+	TRY(write(ends[1], "x", 1));
+	TRY(read(fd, &byte, 1));
+	TRY(send(fd, &byte, 1, MSG_NOSIGNAL));
+	say_echo("the copy", copy);
+	TRY(dup2(copy, target) == target);
+	say_echo("on the number of the pipe", target);
+	TRY(close(copy));
+	TRY(dup2(ends[1], target) == target);
+	TRY(write(target, "x", 1));
+}
+
+static void socket_numbers(void)
+{
+	int first = flow(), second = stream();
+	TRY(second - first > 0 && second < 100);
+	TRY(close(first));
+	int reused = stream();
+	TRY(reused == first);
+	char byte;
+	TRY(recv(reused, &byte, 1, 0));
+	TRY(close(reused));
+	TRY(open("/dev/null", O_RDONLY) == first);
+	TRY(read(first, &byte, 1));
+}
+
+static void ranges(void)
+{
+	int fd = flow(), other = stream();
+	TRY(dup2(fd, 100));
+	TRY(dup2(fd, 101));
+	TRY(close_range(101, 110, 0));
+	TRY(fcntl(101, F_GETFL));
+	say_echo("below the range", 100);
+	TRY(close_range(200, ~0U, 0));
+	say_echo("after all above", 100);
+	TRY(close_range(100, 100, CLOSE_RANGE_CLOEXEC));
+	TRY(fcntl(100, F_GETFD));
+	TRY(close_range(5, 4, 0));
+	TRY(close_range(0, 1, 99));
+	closefrom(100);
+	TRY(fcntl(100, F_GETFL));
+	say_echo("after closefrom", fd);
+	TRY(close_range(3, ~0U, 0));
+	TRY(fcntl(fd, F_GETFL));
+	TRY(fcntl(other, F_GETFL));
+}
+
+// All that an ordinary daemon does at its start: close every number. The library must go on working.
+static void everything_closed(void)
+{
+	for (int fd = 3; fd < 1024; fd++)
+		close(fd);
+	int fd = flow();
+	say_echo("afterwards", fd);
+	for (int other = 3; other < 1024; other++)
+		if (other != fd)
+			close(other);
+	closefrom(1024);
+	say_echo("afterwards, too", fd);
+}
+
+static void forked(void)
+{
+	int fd = flow(), status;
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		close(fd);
+		_exit(7);
+	}
+	TRY(waitpid(child, &status, 0) == child);
+	TRY(WEXITSTATUS(status));
+	say_echo("the child has closed its copy", fd);
+	child = fork();
+	if (child == 0)
+		exit(8);
+	TRY(waitpid(child, &status, 0) == child);
+	TRY(WEXITSTATUS(status));
+	say_echo("the child has ended", fd);
+	child = fork();
+	if (child == 0) {
+		execl("/bin/true", "true", NULL);
+		_exit(9);
+	}
+	TRY(waitpid(child, &status, 0) == child);
+	TRY(WEXITSTATUS(status));
+	say_echo("the child was another program", fd);
+	TRY(system("exit 3"));
+	say_echo("after system()", fd);
+}
+
+// The parent opens a flow, the child opens nothing and uses other sockets.
+static void forked_and_used(void)
+{
+	int fd = flow(), status, ends[2];
+	fflush(stdout);
+	pid_t child = fork();
+	if (child == 0) {
+		int waiting = stream(), local = stream();
+		union address address = loopback_at(PORT + 5);
+		bool works = !bind(waiting, &address.any, address_len) && !listen(waiting, 1) &&
+			     !connect(local, &address.any, address_len) && accept(waiting, NULL, NULL) >= 0 && !pipe(ends);
+		_exit(works ? 7 : 8);
+	}
+	TRY(waitpid(child, &status, 0) == child);
+	TRY(WEXITSTATUS(status));
+	say_echo("the parent", fd);
+}
+
+const struct test_case cases[] = {
+	{"flags", FLOW, flags, echo},
+	{"copies", FLOW, copies, echo},
+	{"replaced", FLOW, replaced, echo},
+	{"socket_numbers", FLOW, socket_numbers, echo},
+	{"ranges", FLOW, ranges, echo},
+	{"everything_closed", FLOW, everything_closed, echo},
+	{"forked", FLOW, forked, echo},
+	{"forked_and_used", FLOW, forked_and_used, echo},
+	{0},
+};

@@ -1,0 +1,169 @@
+// Several threads of one process: on flows of their own, on one flow, and waking each other.
+#include "case.h"
+
+#include <pthread.h>
+
+enum { THREADS = 4, ROUNDS = 50 };
+
+static pthread_t start(void *(*body)(void *), void *argument)
+{
+	pthread_t thread;
+	if (pthread_create(&thread, NULL, body, argument))
+		give_up("pthread_create");
+	return thread;
+}
+
+static void *ping(void *argument)
+{
+	int fd = *(int *)argument;
+	for (int round = 0; round < ROUNDS; round++) {
+		char bytes[100];
+		memset(bytes, round, sizeof bytes);
+		if (send(fd, bytes, sizeof bytes, 0) != sizeof bytes)
+			give_up("send");
+		if (recv(fd, bytes, sizeof bytes, MSG_WAITALL) != sizeof bytes || bytes[99] != round)
+			give_up("recv");
+	}
+	return NULL;
+}
+
+static void flows_of_their_own(void)
+{
+	int waiting = listener(), fds[THREADS];
+	pthread_t threads[THREADS];
+	tell();
+	for (int i = 0; i < THREADS; i++) {
+		fds[i] = TRY_FD(accept(waiting, NULL, NULL));
+		threads[i] = start(ping, &fds[i]);
+	}
+	for (int i = 0; i < THREADS; i++)
+		TRY(pthread_join(threads[i], NULL));
+	for (int i = 0; i < THREADS; i++)
+		TRY(close(fds[i]));
+}
+
+static void *echo(void *argument)
+{
+	int fd = *(int *)argument;
+	char bytes[1000];
+	for (ssize_t n; (n = recv(fd, bytes, sizeof bytes, 0)) > 0;)
+		send(fd, bytes, n, 0);
+	return NULL;
+}
+
+static void echo_on_four(void)
+{
+	union address address = ours_at(PORT);
+	int fds[THREADS];
+	pthread_t threads[THREADS];
+	await();
+	for (int i = 0; i < THREADS; i++) {
+		fds[i] = stream();
+		TRY(connect(fds[i], &address.any, address_len));
+		threads[i] = start(echo, &fds[i]);
+	}
+	for (int i = 0; i < THREADS; i++)
+		TRY(pthread_join(threads[i], NULL));
+}
+
+static void *read_two_megabytes(void *argument)
+{
+	read_exactly(*(int *)argument, 2000000);
+	return NULL;
+}
+
+// One thread reads while another writes.
+static void both_directions_at_once(void)
+{
+	int fd = flow();
+	pthread_t reader = start(read_two_megabytes, &fd);
+	write_pattern(fd, 2000000);
+	TRY(pthread_join(reader, NULL));
+	TRY(shutdown(fd, SHUT_WR));
+	TRY(read_to_end(fd));
+}
+
+static void *receive_one(void *argument)
+{
+	char byte;
+	TRY(recv(*(int *)argument, &byte, 1, 0));
+	return NULL;
+}
+
+// The main thread waits too, for something else, while the other one is woken.
+static void woken_by_data(void)
+{
+	int fd = flow();
+	pthread_t reader = start(receive_one, &fd);
+	tell();
+	TRY(pthread_join(reader, NULL));
+}
+
+static void send_one_slowly(void)
+{
+	int fd = flow();
+	await();
+	usleep(20000);
+	send(fd, "x", 1, 0);
+	TRY(read_to_end(fd));
+}
+
+static void woken_by_shutdown(void)
+{
+	int fd = flow();
+	pthread_t reader = start(receive_one, &fd);
+	usleep(20000);
+	if (shutdown(fd, SHUT_RDWR))
+		give_up("shutdown");
+	TRY(pthread_join(reader, NULL));
+}
+
+static void read_the_end(void)
+{
+	int fd = flow();
+	TRY(read_to_end(fd));
+}
+
+static void *accept_one(void *argument)
+{
+	TRY_FD(accept(*(int *)argument, NULL, NULL));
+	return NULL;
+}
+
+static void accept_woken_by_shutdown(void)
+{
+	int waiting = listener();
+	pthread_t accepting = start(accept_one, &waiting);
+	usleep(20000);
+	shutdown(waiting, SHUT_RDWR);
+	TRY(pthread_join(accepting, NULL));
+}
+
+static void *wait_on_set(void *argument)
+{
+	struct epoll_event event;
+	TRY(epoll_wait(*(int *)argument, &event, 1, -1));
+	TRY(event.data.u64);
+	return NULL;
+}
+
+// A registration is made while another thread sleeps on the set.
+static void added_to_a_set_in_use(void)
+{
+	int fd = flow(), set = epoll_create1(0);
+	pthread_t waiting = start(wait_on_set, &set);
+	usleep(20000);
+	struct epoll_event event = {.events = EPOLLOUT, .data.u64 = 3};
+	epoll_ctl(set, EPOLL_CTL_ADD, fd, &event);
+	TRY(pthread_join(waiting, NULL));
+}
+
+const struct test_case cases[] = {
+	{"flows_of_their_own", SERVED, flows_of_their_own, echo_on_four},
+	{"both_directions_at_once", FLOW, both_directions_at_once, both_directions_at_once},
+	{"woken_by_data", FLOW, woken_by_data, send_one_slowly},
+	{"woken_by_shutdown", FLOW, woken_by_shutdown, read_the_end},
+	{"accept_woken_by_shutdown", PASSED, accept_woken_by_shutdown, NULL},
+	{"added_to_a_set_in_use", FLOW, added_to_a_set_in_use, read_the_end},
+	{0},
+};
