@@ -1,7 +1,7 @@
 //! Attaching: how a process comes by the receive queues of its interfaces.
 //!
-//! It happens in two steps. listen(2) only prepares: it opens what needs privileges (the steering maps, AF_XDP
-//! sockets), and takes nothing. The first use (a connect, or an accept or a wait on a listener) takes the queues. So a
+//! It happens in two steps. listen(2), connect(2) and setuid(2) only prepare: they open what needs privileges (the steering maps, AF_XDP
+//! sockets), and take nothing. The first use (a connect, or an accept or a wait on a listener) takes the queues. So a
 //! master process never takes the queues that its worker is to serve, and the worker takes them although it has dropped
 //! its privileges by then. Queues that another process holds are tried again as connections come in over the kernel.
 
@@ -10,14 +10,17 @@ use crate::description::Role;
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
 use crate::limits::{ATTACH_RETRY, SPARE_SOCKETS, UMEM_FRAMES};
-use crate::world::World;
-use crate::{args, capture, clock, fd_table, keeper, sys};
+use crate::output::Output;
+use crate::world::{self, World};
+use crate::{args, clock, fd_table, fork, keeper, sys};
 use fd_table::Entry;
 use stack::kernel::interface::Interface;
 use stack::kernel::netlink::NetlinkRoutes;
 use stack::kernel::steer::KernelSteer;
 use stack::kernel::xsk::{self, XskLink};
 use stack::kernel::{AttachedMode, Mode, Steering};
+use stack::link::Link;
+use stack::link::pcap::{self, Pcap};
 use stack::outside::{InterfaceId, NextHop};
 use stack::slab::Key;
 use stack::socket::tcp::ListenAddress;
@@ -40,6 +43,12 @@ pub struct Network {
     /// The stack.
     pub stack: Stack,
     interfaces: Vec<Served>,
+    /// The stack's two netlink sockets.
+    netlink: [RawFd; 2],
+    /// Where the counters go at exit.
+    pub stats: Option<Output>,
+    /// Where captured packets go.
+    capture: Option<Output>,
     /// When to try again for queues that another process holds.
     retry_at: Instant,
     retry_after: Duration,
@@ -77,7 +86,8 @@ impl Network {
         let held = |served: &Served| {
             served.spare.iter().map(AsRawFd::as_raw_fd).chain(served.steering.fds()).collect::<Vec<_>>()
         };
-        self.rings().chain(self.interfaces.iter().flat_map(held)).collect()
+        let files = self.stats.iter().chain(&self.capture).map(|file| file.fd()).chain(self.netlink);
+        self.rings().chain(self.interfaces.iter().flat_map(held)).chain(files).collect()
     }
 }
 
@@ -101,6 +111,16 @@ pub fn prepare(world: &mut World) {
     }
 }
 
+/// Prepares while that is allowed: whoever gives up root usually does so to serve.
+pub fn before_privileges_change() {
+    if config::get().is_some()
+        && fork::is_served()
+        && let Ok(mut world) = world::enter()
+    {
+        prepare(&mut world);
+    }
+}
+
 impl Network {
     fn prepare(settings: &Settings) -> io::Result<Network> {
         let mut interfaces = Vec::new();
@@ -116,10 +136,14 @@ impl Network {
         let described: Vec<Interface> = interfaces.iter().map(|served| served.interface.clone()).collect();
         let steer = KernelSteer::new(interfaces.iter().map(|served| Arc::clone(&served.steering)).collect());
         let routes = NetlinkRoutes::new(&described)?;
+        let netlink = routes.fds();
         let now = clock::now();
         Ok(Network {
             stack: Stack::new(Box::new(routes), Box::new(steer), sys::random(), now),
             interfaces,
+            netlink,
+            stats: Output::open(settings.stats.as_ref()),
+            capture: Output::open(settings.pcap.as_ref()),
             retry_at: now,
             retry_after: ATTACH_RETRY,
         })
@@ -161,7 +185,9 @@ pub fn attach(world: &mut World, now: Instant) {
 }
 
 fn take_queues(world: &mut World, now: Instant) {
-    let Some(Network { stack, interfaces, retry_at, retry_after }) = &mut world.network else { return };
+    let Some(network) = &mut world.network else { return };
+    let is_first = !network.is_attached();
+    let Network { stack, interfaces, capture, retry_at, retry_after, .. } = network;
     let mut taken = Vec::new();
     for (index, served) in interfaces.iter_mut().enumerate() {
         for queue in 0..served.rings.len() {
@@ -171,7 +197,10 @@ fn take_queues(world: &mut World, now: Instant) {
                     let ring = link.fd();
                     fd_table::set(ring, Entry::Internal);
                     served.rings[queue] = Some(ring);
-                    stack.add_link(InterfaceId(index as u16), capture::wrap(link));
+                    if is_first && taken.is_empty() {
+                        begin_capture(capture);
+                    }
+                    stack.add_link(InterfaceId(index as u16), captured(link, *capture));
                     taken.push(ring);
                 }
                 Err(error) => {
@@ -220,6 +249,21 @@ impl Served {
 pub fn handed_over() -> Option<RawFd> {
     let fd = HANDED_OVER.replace(-1);
     (fd != -1).then_some(fd)
+}
+
+/// Begins the capture file, which all links of the process share.
+fn begin_capture(capture: &mut Option<Output>) {
+    if let Some(Err(error)) = capture.map(|file| file.begin(&pcap::file_header())) {
+        tracing::error!(%error, "cannot capture");
+        *capture = None;
+    }
+}
+
+fn captured(link: XskLink, capture: Option<Output>) -> Box<dyn Link> {
+    match capture {
+        Some(file) => Box::new(Pcap::new(link, Box::new(file), clock::wall_offset().as_nanos() as i64)),
+        None => Box::new(link),
+    }
 }
 
 /// Makes a wait in the real epoll instance end when frames arrive.

@@ -46,6 +46,12 @@ pub struct Settings {
     pub tcp: TcpOptions,
     /// TCP_KEEPIDLE, in seconds.
     pub keepalive_idle_s: u32,
+    /// TCP_KEEPINTVL, in seconds, and TCP_KEEPCNT: remembered; the stack probes at a pace of its own.
+    pub keepalive_interval_s: c_int,
+    /// See above.
+    pub keepalive_probes: c_int,
+    /// TCP_CORK: what is sent waits for more.
+    pub corked: bool,
     /// SO_RCVTIMEO; `None` is for ever.
     pub receive_timeout: Option<Duration>,
     /// SO_SNDTIMEO; `None` is for ever.
@@ -62,6 +68,9 @@ impl Default for Settings {
             tcp: TcpOptions::default(),
             // tcp(7).
             keepalive_idle_s: 7200,
+            keepalive_interval_s: 75,
+            keepalive_probes: 9,
+            corked: false,
             receive_timeout: None,
             send_timeout: None,
             linger_s: None,

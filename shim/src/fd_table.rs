@@ -29,7 +29,7 @@ const KIND_SHIFT: u32 = 24;
 const KIND_MASK: u64 = 7 << KIND_SHIFT;
 const PLACEHOLDER: u64 = 1 << 27;
 const CLOEXEC: u64 = 1 << 28;
-const KEY_MASK: u64 = !0 << 32 | (1 << INDEX_BITS) - 1;
+const KEY_MASK: u64 = (!0 << 32) | ((1 << INDEX_BITS) - 1);
 const _: () = assert!(FDS_MAX <= 1 << INDEX_BITS);
 
 const KIND_SOCKET: u64 = 1 << KIND_SHIFT;

@@ -11,7 +11,6 @@
 mod args;
 mod attach;
 mod calls;
-mod capture;
 mod clock;
 mod config;
 mod description;
@@ -26,6 +25,7 @@ mod hooks;
 mod keeper;
 mod limits;
 mod log;
+mod output;
 mod placeholder;
 mod poll;
 mod ret;

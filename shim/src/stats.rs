@@ -1,7 +1,6 @@
 //! The counters of the shim, and the file of all counters at exit.
 
 use crate::world::World;
-use crate::{config, sys};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -19,10 +18,11 @@ pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Writes `USERSTACK_STATS`, if it is set: one JSON object.
+/// Writes `USERSTACK_STATS`, if it is set: one JSON object. A process that has served nothing (the master of a worker)
+/// leaves the file to those that did.
 pub fn write_out(world: &World) {
-    let Some(path) = config::get().and_then(|settings| settings.stats.as_ref()) else { return };
-    let Some(network) = &world.network else { return };
+    let Some(network) = world.network.as_ref().filter(|network| network.is_attached()) else { return };
+    let Some(file) = network.stats else { return };
     let mut json = String::from("{");
     let mut add = |name: &str, value: u64| {
         let comma = if json.len() > 1 { ", " } else { "" };
@@ -33,12 +33,7 @@ pub fn write_out(world: &World) {
     add("accepted_from_kernel", ACCEPTED_FROM_KERNEL.load(Ordering::Relaxed));
     add("sleeps", SLEEPS.load(Ordering::Relaxed));
     json.push_str("}\n");
-    let written = sys::create(path).and_then(|file| {
-        let written = sys::write(file, json.as_bytes());
-        sys::close(file);
-        written
-    });
-    if let Err(error) = written {
+    if let Err(error) = file.begin(json.as_bytes()) {
         tracing::error!(%error, "cannot write the counters");
     }
 }

@@ -56,10 +56,15 @@ pub fn seek(fd: RawFd, offset: i64, whence: c_int) -> Result<i64, Errno> {
     call!(SYS_lseek, fd, offset, whence).map(|at| at as i64)
 }
 
-/// Creates or empties a file, for writing.
+/// Opens or creates a file, for writing.
 pub fn create(path: &CStr) -> Result<RawFd, Errno> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
     call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644).map(|fd| fd as RawFd)
+}
+
+/// Empties a file: ftruncate(2).
+pub fn truncate(fd: RawFd) -> Result<(), Errno> {
+    call!(SYS_ftruncate, fd, 0).map(drop)
 }
 
 /// getpid(2), from the kernel: a child of vfork(2) shares whatever we would remember.

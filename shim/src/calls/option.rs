@@ -7,12 +7,13 @@ use super::duplicate;
 use crate::description::{Description, Role};
 use crate::log::warn_once;
 use crate::world::{self, World};
-use crate::{args, stats};
+use crate::{args, clock, stats};
 use libc::{c_int, linger, timeval};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::Socket;
 use stack::socket::tcp::{TcpOptions, TcpState};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// setsockopt(2). `None` when the kernel's socket is to be set, be it alone or too.
@@ -50,23 +51,32 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
             settings.tcp.keepalive_s = (args::option_int(value)? != 0).then_some(idle_s);
         }
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => {
-            let idle_s = u32::try_from(args::option_int(value)?).ok().filter(|&idle_s| (1..=32767).contains(&idle_s));
-            settings.keepalive_idle_s = idle_s.ok_or(Errno::EINVAL)?;
+            settings.keepalive_idle_s = within(value, 1..=KEEPALIVE_S_MAX)? as u32;
             settings.tcp.keepalive_s = settings.tcp.keepalive_s.map(|_| settings.keepalive_idle_s);
         }
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => settings.keepalive_interval_s = within(value, 1..=KEEPALIVE_S_MAX)?,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => settings.keepalive_probes = within(value, 1..=KEEPALIVE_PROBES_MAX)?,
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => settings.receive_timeout = timeout(value)?,
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => settings.send_timeout = timeout(value)?,
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
             let (on, seconds) = (args::option_int(value)?, args::option_int(value.get(4..).unwrap_or_default())?);
             settings.linger_s = (on != 0).then_some(seconds);
         }
+        (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.corked = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => settings.v6only = args::option_int(value)? != 0,
-        // What these ask for is done, or cannot be seen from outside: an ACK that leaves at once or is put off, a port
-        // that is in use already, segments that are held back no longer than until the next flush.
+        // An ACK that leaves at once or is put off cannot be seen through a socket, and the port is in use already.
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) | (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => {}
         _ => return Ok(false),
     }
     Ok(true)
+}
+
+/// Linux's bounds for the times and the number of keepalive probes: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPCNT.
+const KEEPALIVE_S_MAX: c_int = 32_767;
+const KEEPALIVE_PROBES_MAX: c_int = 127;
+
+fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<c_int, Errno> {
+    Some(args::option_int(value)?).filter(|value| range.contains(value)).ok_or(Errno::EINVAL)
 }
 
 /// A timeout of socket(7): zero is for ever.
@@ -82,8 +92,14 @@ fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
 fn apply(world: &mut World, key: Key) {
     let Some(description) = world.descriptions.get(key) else { return };
     let (socket, options): (Option<Socket>, TcpOptions) = (description.socket(), description.settings.tcp);
+    let is_corked = description.settings.corked;
     match (socket, world.stack()) {
-        (Some(Socket::Flow(id)), Some(stack)) => stack.tcp_set_options(id, options),
+        (Some(Socket::Flow(id)), Some(stack)) => {
+            stack.tcp_set_options(id, options);
+            if !is_corked {
+                stack.flush(clock::now());
+            }
+        }
         (Some(Socket::Listener(id)), Some(stack)) => stack.tcp_set_listener_options(id, options),
         _ => {}
     }
@@ -107,7 +123,10 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Option<Value> {
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
+        (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.corked.into()),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.keepalive_idle_s as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.keepalive_interval_s),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.keepalive_probes),
         (libc::IPPROTO_TCP, libc::TCP_INFO) => Value::info(stack.tcp_state(id)),
         _ => return None,
     })

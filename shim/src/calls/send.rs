@@ -10,8 +10,8 @@ use stack::Errno;
 use stack::slab::Key;
 use stack::socket::FlowId;
 
-/// Flags that change nothing on a TCP socket, or nothing that a peer could tell.
-const HARMLESS: c_int = MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE | MSG_MORE;
+/// Flags that change nothing on a TCP socket.
+const HARMLESS: c_int = MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
 
 /// Sends `pieces` one after the other, and returns how many bytes that were: fewer than all of them only when the
 /// socket does not block, or when the wait ended early.
@@ -25,7 +25,7 @@ pub fn send<'a>(
     pieces: impl Iterator<Item = Result<&'a [u8], Errno>> + Clone,
     flags: c_int,
 ) -> Result<usize, Errno> {
-    if flags & !(HARMLESS | MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
+    if flags & !(HARMLESS | MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
         warn_once!(flags, "send: flags that are not served");
         return Err(Errno::EOPNOTSUPP);
     }
@@ -35,7 +35,7 @@ pub fn send<'a>(
         let flow = flow(world, key)?;
         let before = sent;
         let filled = fill(world, flow, pieces.clone(), &mut sent);
-        if sent > before {
+        if sent > before && flags & MSG_MORE == 0 && !world.description(key)?.settings.corked {
             world.flush_reply();
         }
         filled

@@ -1,7 +1,7 @@
-//! _exit(2).
+//! _exit(2), and what gives up privileges: setuid(2) and its variants.
 
-use crate::exit;
-use libc::c_int;
+use crate::{attach, exit};
+use libc::{c_int, uid_t};
 
 /// What a function returns: a way to write `!`, which stable Rust has no other name for.
 trait Returns {
@@ -18,6 +18,30 @@ export! {
     /// _exit(2): what is queued still goes out.
     fn _exit(status: c_int) -> Never = libc::_exit {
         exit::leave();
+        None
+    }
+
+    /// setuid(2): memcached gives up root before it listens.
+    fn setuid(uid: uid_t) -> c_int = libc::setuid {
+        attach::before_privileges_change();
+        None
+    }
+
+    /// seteuid(2).
+    fn seteuid(uid: uid_t) -> c_int = libc::seteuid {
+        attach::before_privileges_change();
+        None
+    }
+
+    /// setreuid(2).
+    fn setreuid(real: uid_t, effective: uid_t) -> c_int = libc::setreuid {
+        attach::before_privileges_change();
+        None
+    }
+
+    /// setresuid(2).
+    fn setresuid(real: uid_t, effective: uid_t, saved: uid_t) -> c_int = libc::setresuid {
+        attach::before_privileges_change();
         None
     }
 }
