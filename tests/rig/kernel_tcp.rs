@@ -33,6 +33,12 @@ impl KernelTcp {
     pub fn is_silent(&self) -> bool {
         self.segments_in == 0 && self.segments_out == 0
     }
+
+    /// Whether it served no connection: all that it did was to answer segments for which it has no socket, as those
+    /// of a peer that closes its half after the preloaded program has ended.
+    pub fn served_nothing(&self) -> bool {
+        self.segments_in == self.resets_out && self.segments_out == self.resets_out
+    }
 }
 
 impl Sub for KernelTcp {

@@ -4,7 +4,7 @@ use crate::hosts::Host;
 use crate::scratch::Scratch;
 use crate::stats::Stats;
 use crate::steering::is_claimed;
-use crate::wait::until;
+use crate::wait::{found_in_time, until};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 
@@ -77,12 +77,23 @@ impl Running {
     }
 
     /// Waits until it ends by itself.
-    pub fn wait(mut self) -> Finished {
-        let status = until(&format!("`{}` to end", self.line), || self.child.try_wait().expect("a child of ours"));
+    ///
+    /// # Panics
+    /// If it does not end within [`HANG_GUARD`](crate::HANG_GUARD).
+    pub fn wait(self) -> Finished {
+        self.try_wait().unwrap_or_else(|hung| panic!("{hung}"))
+    }
+
+    /// Waits until it ends by itself, or kills it and says that it hung.
+    pub fn try_wait(mut self) -> Result<Finished, String> {
+        let Some(status) = found_in_time(|| self.child.try_wait().expect("a child of ours")) else {
+            let [stdout, stderr] = [Running::STDOUT, Running::STDERR].map(|name| self.read_text(name));
+            return Err(format!("`{}` hung\n{stderr}{stdout}", self.line));
+        };
         let stdout = std::fs::read(self.scratch.join(Running::STDOUT)).expect("the file was made at its start");
         let stderr = self.read_text(Running::STDERR);
         let stats = Stats::read(&self.scratch.path().join(Running::STATS));
-        Finished { line: self.line.clone(), status, stdout, stderr, stats }
+        Ok(Finished { line: self.line.clone(), status, stdout, stderr, stats })
     }
 
     /// Sends it a signal and waits until it has ended.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// How long anything that a test waits for may take before it counts as hung. No test asserts a time.
-pub const HANG_GUARD: Duration = Duration::from_secs(120);
+pub const HANG_GUARD: Duration = Duration::from_secs(60);
 
 /// How often a fact is looked at.
 const PERIOD: Duration = Duration::from_millis(5);
@@ -12,13 +12,19 @@ const PERIOD: Duration = Duration::from_millis(5);
 ///
 /// # Panics
 /// If that takes longer than [`HANG_GUARD`]; the message says `what` was waited for.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    found_in_time(look).unwrap_or_else(|| panic!("waited in vain for {what}"))
+}
+
+/// The same, with `None` after [`HANG_GUARD`].
+pub(crate) fn found_in_time<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
-    loop {
-        if let Some(found) = look() {
+    while start.elapsed() < HANG_GUARD {
+        let found = look();
+        if found.is_some() {
             return found;
         }
-        assert!(start.elapsed() < HANG_GUARD, "waited in vain for {what}");
         std::thread::sleep(PERIOD);
     }
+    None
 }

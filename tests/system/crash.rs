@@ -92,7 +92,7 @@ fn a_server_is_served_again_after_it_was_killed() {
         fetches(&hosts, &LIGHTTPD);
         drop(running);
     }
-    assert!(hosts.ours.kernel_tcp().is_silent());
+    assert!(hosts.ours.kernel_tcp().served_nothing());
     is_left_clean(&hosts.ours);
 }
 
