@@ -98,3 +98,6 @@ pub const NEIGHBOUR_USE_LEN: Duration = Duration::from_secs(600);
 
 /// Datagrams of notices that are read at once; what is left waits for the next time.
 pub const NOTICES_PER_REFRESH: usize = 256;
+
+/// How long an ACK waits for bytes to go with it. Linux's is 40 ms; RFC 9293, 3.8.6.3 allows 500 ms.
+pub const ACK_DELAY: Duration = Duration::from_millis(10);

@@ -42,6 +42,11 @@ impl Watch {
         Watch { token, ..Watch::default() }
     }
 
+    /// Whether the socket waits to be collected.
+    pub fn is_queued(&self) -> bool {
+        self.queued
+    }
+
     /// What has happened since the last time.
     pub fn take(&mut self) -> Readiness {
         self.queued = false;

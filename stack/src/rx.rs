@@ -3,7 +3,7 @@
 use crate::Instant;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
-use crate::limits::{LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
+use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
 use crate::link::{Frame, Link};
 use crate::outside::LinkId;
 use crate::packet::{self, ACK, Malformed, RST, SYN, Segment};
@@ -91,9 +91,12 @@ impl Stack {
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
         let is_reset = received.segment.has(RST);
+        // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
+        let is_large = usize::from(received.segment.payload_len) > self.interfaces[flow.interface].mtu;
+        flow.socket_mut().set_ack_delay((!is_large).then_some(ACK_DELAY));
         self.ingress(Some(key), received, now);
         self.settle(key, before, is_reset, now);
-        self.mark_dirty(key);
+        self.mark_received(key);
     }
 
     /// Whether the ACK that would establish a half-open flow has to wait, because the accept queue is full (tcp(7):

@@ -67,6 +67,8 @@ pub struct Stack {
     pub(crate) dirty: Vec<Key>,
     /// Flows that found no free frame, or had more to say than one turn allows.
     pub(crate) unfinished: Vec<Key>,
+    /// Flows whose owner is about to be told of something: what they have to say may go out with its answer.
+    pub(crate) answering: Vec<Key>,
     /// The frames so far of a packet that spans several.
     pub(crate) partial: Vec<u8>,
     seed: u64,
@@ -97,6 +99,7 @@ impl Stack {
             no_sockets: SocketSet::new(Vec::new()),
             dirty: Vec::new(),
             unfinished: Vec::new(),
+            answering: Vec::new(),
             partial: Vec::with_capacity(PACKET_LEN_MAX),
             seed,
             burst: Vec::with_capacity(BURST_FRAMES_MAX),
@@ -116,22 +119,31 @@ impl Stack {
 
     /// One turn, run to completion: received frames, due timers, what the flows have to say, one kick a link. True if
     /// it found a frame or a timer.
+    ///
+    /// A flow that has just entered the ready list keeps its ACK for the next `flush` or `poll`: until then its owner
+    /// may have answered, and closed.
     pub fn poll(&mut self, now: Instant) -> bool {
         self.now = now;
         self.counters.turns += 1;
+        self.dirty.append(&mut self.answering);
         let received = self.receive_bursts(now);
         let fired = self.fire_timers(now);
         if now >= self.routes_refreshed + ROUTES_REFRESH {
             self.routes_refreshed = now;
             self.routes.refresh(now);
         }
-        self.flush(now);
+        self.send(now);
         received || fired
     }
 
     /// Sends what the calls since the last turn have left to send, with one kick a link. Cheap if there is nothing.
     pub fn flush(&mut self, now: Instant) {
         self.now = now;
+        self.dirty.append(&mut self.answering);
+        self.send(now);
+    }
+
+    fn send(&mut self, now: Instant) {
         self.dirty.append(&mut self.unfinished);
         // Whom egress marks anew waits for the next flush, or this could go on for ever.
         let mut dirty = std::mem::replace(&mut self.dirty, std::mem::take(&mut self.dirty_spare));
@@ -146,7 +158,8 @@ impl Stack {
 
     /// Whether there is something left to send that `flush` or `poll` has not sent yet.
     pub fn flush_pending(&self) -> bool {
-        !self.dirty.is_empty() || !self.unfinished.is_empty() || self.ports.iter().any(Port::is_pending)
+        let lists = [&self.dirty, &self.unfinished, &self.answering];
+        lists.iter().any(|list| !list.is_empty()) || self.ports.iter().any(Port::is_pending)
     }
 
     /// Whether a frame is waiting in a ring: what a spinning thread looks at.
@@ -257,6 +270,17 @@ impl Stack {
         {
             flow.dirty = true;
             self.dirty.push(key);
+        }
+    }
+
+    /// The same for a flow that has received something: at once, or when its owner has had a chance to answer.
+    pub(crate) fn mark_received(&mut self, key: Key) {
+        if let Some(flow) = self.flows.get_mut(key)
+            && !flow.dirty
+        {
+            flow.dirty = true;
+            let list = if flow.watch.is_queued() { &mut self.answering } else { &mut self.dirty };
+            list.push(key);
         }
     }
 

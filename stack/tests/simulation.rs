@@ -287,6 +287,20 @@ fn the_last_close_sends_one_segment_with_data_and_fin() {
 }
 
 #[test]
+fn the_answer_to_a_fin_carries_its_ack() {
+    let mut world = World::new(Conditions::calm());
+    let listener = world.listen(1);
+    let (client, server) = world.connected(listener);
+    world.server.set_token(Socket::Flow(server), 33);
+    world.client.tcp_close(client, false);
+    let before = world.server.counters().tx_frames;
+    world.run_until(|world| world.server.tcp_state(server) == TcpState::CloseWait);
+    world.server.tcp_close(server, false);
+    world.run_until(|world| world.server.flow_count() == 0);
+    assert_eq!(world.server.counters().tx_frames - before, 1);
+}
+
+#[test]
 fn readiness_is_an_edge_for_every_arrival() {
     let mut world = World::new(Conditions::calm());
     let listener = world.listen(1);
