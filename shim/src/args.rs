@@ -1,7 +1,7 @@
 //! The application's memory: the only place that reads or writes through its pointers.
 //!
-//! A null pointer where bytes are wanted is `EFAULT`. One that points nowhere crashes the application here, instead of
-//! answering `EFAULT` as the kernel would.
+//! A pointer that cannot be the application's (null, or beyond its address space) is `EFAULT`. One that could be, and
+//! points nowhere, crashes the application here, instead of answering `EFAULT` as the kernel would.
 
 use crate::limits::{IOVECS_MAX, TRANSFER_LEN_MAX};
 use crate::sys::AddressBuffer;
@@ -17,12 +17,19 @@ use std::time::Duration;
 /// # Safety
 /// `buf` has `len` readable bytes while the result is used, or is null.
 pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8], Errno> {
-    match (buf.is_null(), len) {
+    match (is_possible(buf.addr(), len), len) {
         (_, 0) => Ok(&[]),
-        (true, _) => Err(Errno::EFAULT),
+        (false, _) => Err(Errno::EFAULT),
         // SAFETY: the caller's promise.
-        (false, _) => Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len.min(TRANSFER_LEN_MAX)) }),
+        (true, _) => Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len.min(TRANSFER_LEN_MAX)) }),
     }
+}
+
+/// Whether so many bytes could be the application's.
+fn is_possible(address: usize, len: usize) -> bool {
+    /// Where user space ends: 47 bits of address on x86-64, 48 on AArch64.
+    const USER_END: usize = if cfg!(target_arch = "x86_64") { 1 << 47 } else { 1 << 48 };
+    address != 0 && address.checked_add(len).is_some_and(|end| end <= USER_END)
 }
 
 /// Room for bytes that are received, or any array that the application gave for an answer.
@@ -30,11 +37,11 @@ pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8], Errn
 /// # Safety
 /// `buf` has `len` elements that nobody else touches while the result is used, or is null.
 pub unsafe fn slice_mut<'a, T>(buf: *mut T, len: usize) -> Result<&'a mut [T], Errno> {
-    match (buf.is_null(), len) {
+    match (is_possible(buf.addr(), len.saturating_mul(size_of::<T>())), len) {
         (_, 0) => Ok(&mut []),
-        (true, _) => Err(Errno::EFAULT),
+        (false, _) => Err(Errno::EFAULT),
         // SAFETY: the caller's promise.
-        (false, _) => Ok(unsafe { std::slice::from_raw_parts_mut(buf, len.min(TRANSFER_LEN_MAX / size_of::<T>())) }),
+        (true, _) => Ok(unsafe { std::slice::from_raw_parts_mut(buf, len.min(TRANSFER_LEN_MAX / size_of::<T>())) }),
     }
 }
 

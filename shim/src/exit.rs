@@ -11,6 +11,7 @@ pub extern "C" fn leave() {
     if !fork::is_served() || thread::is_inside() || IS_LEAVING.swap(true, Ordering::SeqCst) {
         return;
     }
+    world::enter_quietly().close_all();
     keeper::deliver(EXIT_WAIT_MAX);
     stats::write_out(&world::enter_quietly());
 }

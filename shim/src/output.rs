@@ -34,7 +34,13 @@ impl Output {
     /// What ftruncate(2) and write(2) say.
     pub fn begin(self, bytes: &[u8]) -> Result<(), Errno> {
         sys::truncate(self.0)?;
+        sys::seek(self.0, 0, libc::SEEK_SET)?;
         sys::write(self.0, bytes).map(drop)
+    }
+
+    /// Whether nobody has written it.
+    pub fn is_empty(self) -> bool {
+        sys::seek(self.0, 0, libc::SEEK_END) == Ok(0)
     }
 
     /// The fd, for a child of fork(2) to close.

@@ -19,10 +19,14 @@ pub fn count(counter: &AtomicU64) {
 }
 
 /// Writes `USERSTACK_STATS`, if it is set: one JSON object. A process that has served nothing (the master of a worker)
-/// leaves the file to those that did.
+/// leaves what those that did have written.
 pub fn write_out(world: &World) {
-    let Some(network) = world.network.as_ref().filter(|network| network.is_attached()) else { return };
-    let Some(file) = network.stats else { return };
+    let Some((network, file)) = world.network.as_ref().and_then(|network| Some((network, network.stats?))) else {
+        return;
+    };
+    if !network.is_attached() && !file.is_empty() {
+        return;
+    }
     let mut json = String::from("{");
     let mut add = |name: &str, value: u64| {
         let comma = if json.len() > 1 { ", " } else { "" };

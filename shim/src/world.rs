@@ -249,6 +249,17 @@ impl World {
         self.descriptions.remove(key);
     }
 
+    /// Closes every flow, as the kernel closes every fd when a process ends.
+    pub fn close_all(&mut self) {
+        let World { descriptions, network, .. } = self;
+        let Some(network) = network else { return };
+        for (_, description) in descriptions.iter() {
+            if let Role::Flow(flow) = &description.role {
+                network.stack.tcp_close(flow.id, description.settings.linger_s == Some(0));
+            }
+        }
+    }
+
     /// Keeps the local port of a closed flow reserved by its shadow `fd` until the stack is done with it.
     pub fn linger(&mut self, fd: RawFd, local: SocketAddr) {
         self.lingering.push_back((fd, local));

@@ -19,6 +19,18 @@ unsafe fn receive_bytes(socket: Key, buf: *mut c_void, len: size_t, flags: c_int
     receive::receive(socket, &mut [buf], flags)
 }
 
+/// read(2): one of nothing does nothing, which recv(2) does.
+///
+/// # Safety
+/// As for `receive_bytes`.
+unsafe fn read_bytes(socket: Key, buf: *mut c_void, len: size_t) -> Result<usize, Errno> {
+    if len == 0 {
+        return Ok(0);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { receive_bytes(socket, buf, len, 0) }
+}
+
 /// Receives into one buffer, and says that there is no address: recvfrom(2) has none for a connected socket.
 ///
 /// # Safety
@@ -78,14 +90,14 @@ export! {
     fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t = libc::read {
         let socket = fd_table::socket(fd)?;
         // SAFETY: read(2): `buf` has room for `len` bytes.
-        ret::count(unsafe { receive_bytes(socket, buf, len, 0) })
+        ret::count(unsafe { read_bytes(socket, buf, len) })
     }
 
     /// read(2), as _FORTIFY_SOURCE calls it: the real one aborts if `buf_len` is too small.
     fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t) -> ssize_t = read_chk {
         let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
         // SAFETY: read(2): `buf` has room for `len` bytes.
-        ret::count(unsafe { receive_bytes(socket, buf, len, 0) })
+        ret::count(unsafe { read_bytes(socket, buf, len) })
     }
 
     /// recv(2).
