@@ -79,6 +79,11 @@ impl<'a> Pieces<'a> {
         self.0.iter().map(|piece| unsafe { bytes(piece.iov_base, piece.iov_len) })
     }
 
+    /// Whether there is not a byte in them.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|piece| piece.iov_len == 0)
+    }
+
     /// The pieces as room for received bytes.
     pub fn writable(&mut self) -> impl Iterator<Item = Result<&'a mut [u8], Errno>> {
         // SAFETY: what `pieces` was promised; each piece is handed out once.

@@ -1,6 +1,6 @@
 //! Exit: what is queued still goes out, for a bounded time; then the counters are written.
 
-use crate::limits::EXIT_WAIT_MAX;
+use crate::limits::{EXIT_GRACE, EXIT_WAIT_MAX};
 use crate::{fork, keeper, stats, thread, world};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +12,6 @@ pub extern "C" fn leave() {
         return;
     }
     world::enter_quietly().close_all();
-    keeper::deliver(EXIT_WAIT_MAX);
+    keeper::deliver(EXIT_WAIT_MAX, EXIT_GRACE);
     stats::write_out(&world::enter_quietly());
 }

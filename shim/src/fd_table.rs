@@ -4,6 +4,7 @@
 //! whether the fd has become another one in between.
 
 use crate::limits::FDS_MAX;
+use crate::thread;
 use libc::c_int;
 use stack::slab::Key;
 use std::ops::RangeInclusive;
@@ -64,6 +65,9 @@ impl Entry {
     }
 }
 
+/// The bits of a key that is never handed out: no slot has this index.
+const NO_KEY: u64 = FDS_MAX as u64;
+
 fn slot(fd: RawFd) -> Option<&'static AtomicU64> {
     TABLE.get(usize::try_from(fd).ok()?)
 }
@@ -74,12 +78,14 @@ pub fn get(fd: RawFd) -> Option<Entry> {
     Entry::unpack(slot(fd)?.load(Ordering::Acquire))
 }
 
-/// The description behind `fd`, if it is a socket of ours.
+/// The description behind `fd`, if it is a socket of ours. For an fd that the application does not know of it is one
+/// that there never is, so that every call ends in `EBADF`.
 #[inline]
 pub fn socket(fd: c_int) -> Option<Key> {
     match get(fd)? {
         Entry::Socket(key) => Some(key),
-        _ => None,
+        Entry::Epoll(_) => None,
+        Entry::Pooled | Entry::Internal => (!thread::is_inside()).then(|| Key::from_bits(NO_KEY)),
     }
 }
 

@@ -111,15 +111,21 @@ fn drive(event: RawFd) {
     sys::clear_event(event);
 }
 
-/// Drives the stack in the caller's thread for at most `limit`, until nothing is left to deliver.
-pub fn deliver(limit: Duration) {
-    let end = clock::after(clock::now(), limit);
+/// Drives the stack in the caller's thread: for at most `limit` until nothing is left to deliver, and for at most
+/// `grace` until the peers, too, have closed.
+pub fn deliver(limit: Duration, grace: Duration) {
+    let start = clock::now();
     loop {
         let mut world = world::enter_quietly();
         let now = clock::now();
         world.turn(now);
         let Some(stack) = world.stack() else { return };
-        if stack.undelivered() == 0 || end.is_some_and(|end| end <= now) {
+        let end = match (stack.undelivered(), stack.flow_count()) {
+            (0, 0) => return,
+            (0, _) => clock::after(start, grace),
+            _ => clock::after(start, limit),
+        };
+        if end.is_some_and(|end| end <= now) {
             return;
         }
         let until = crate::wait::earliest(end, stack.deadline()).unwrap_or(now);

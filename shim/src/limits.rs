@@ -48,6 +48,9 @@ pub const KEEPER_STACK_LEN: usize = 256 << 10;
 /// How long a process at exit waits for its peers to take what is queued.
 pub const EXIT_WAIT_MAX: Duration = Duration::from_secs(2);
 
+/// How long it waits for them to close as well: what they send later is answered with a RST by the kernel.
+pub const EXIT_GRACE: Duration = Duration::from_millis(50);
+
 /// When a process tries again for queues that another one holds; then after twice as long, and so on.
 pub const ATTACH_RETRY: Duration = Duration::from_millis(100);
 
@@ -74,3 +77,7 @@ pub const FD_FLOOR: i32 = 1 << 16;
 
 /// Bytes of a line of log.
 pub const LOG_LINE_LEN: usize = 512;
+
+/// Calls that find nothing after a wait, before they turn the stack: an event loop reads each of its sockets until
+/// there is no more, and what a turn in between brought would be acknowledged before it is answered.
+pub const TRIES_AFTER_WAIT: u32 = 256;

@@ -2,6 +2,7 @@
 //!
 //! All of it is `const`-initialised and has no destructor: applications close fds in late thread-exit handlers.
 
+use crate::limits::TRIES_AFTER_WAIT;
 use std::cell::Cell;
 
 thread_local! {
@@ -9,6 +10,7 @@ thread_local! {
     static REPLIES_OWED: Cell<u32> = const { Cell::new(0) };
     static SPIN_CREDIT_US: Cell<u32> = const { Cell::new(u32::MAX) };
     static WAITS: Cell<u32> = const { Cell::new(0) };
+    static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
 }
 
 /// Whether this thread holds the lock: then a hook was reached from a signal handler, or from our own libraries.
@@ -46,6 +48,19 @@ pub fn spin_credit_us(max: u32) -> u32 {
 /// Sets how long this thread may spin next time, in microseconds.
 pub fn set_spin_credit_us(credit: u32) {
     SPIN_CREDIT_US.set(credit);
+}
+
+/// Notes that a wait has returned: the calls that follow look at what its turn has brought.
+pub fn wait_is_over() {
+    TRIES.set(0);
+}
+
+/// Counts a call that found nothing and may not block, and says whether this thread turns the stack with such calls: it
+/// makes them without a wait in between.
+pub fn polls_with_calls() -> bool {
+    let tries = TRIES.get().saturating_add(1);
+    TRIES.set(tries);
+    tries > TRIES_AFTER_WAIT
 }
 
 /// Counts a wait, and says whether it is one in `period`.

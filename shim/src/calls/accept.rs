@@ -42,8 +42,16 @@ pub fn accept(fd: RawFd, key: Key, peer: Answer, flags: c_int) -> Result<RawFd, 
 }
 
 fn accept_either(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result<Accepted, Errno> {
-    let Role::Listener(listener) = &mut world.description(key)?.role else { return Err(Errno::EINVAL) };
+    let description = world.description(key)?;
+    let is_told = description.nonblocking && !description.watches.is_empty();
+    let Role::Listener(listener) = &mut description.role else { return Err(Errno::EINVAL) };
     let id = listener.id;
+    if is_told && !listener.shadow_is_ready
+        && let Some(id) = id
+    {
+        // An epoll instance says when the kernel has a connection; asking it each time would be a system call.
+        return accept_ours(world, key, id, flags);
+    }
     let shadow_first = listener.shadow_is_ready && listener.shadow_is_next;
     listener.shadow_is_next = !listener.shadow_is_next;
     let order = if shadow_first { [None, id] } else { [id, None] };

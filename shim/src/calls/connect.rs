@@ -20,13 +20,13 @@ use std::os::fd::RawFd;
 /// - `EINPROGRESS`: started, and the socket does not block or its SO_SNDTIMEO is over. `EALREADY`: not done yet.
 /// - `EISCONN`: done, or the socket listens. `ECONNREFUSED`, `ETIMEDOUT`: failed.
 /// - `ENETUNREACH`, `EHOSTUNREACH`, `EADDRNOTAVAIL`, and what bind(2) says of the port.
-pub fn connect(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Option<Result<(), Errno>> {
+pub fn connect(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Option<()>, Errno> {
     let remote = remote.map(|remote| SocketAddr::new(remote.ip().to_canonical(), remote.port()));
-    match begin(fd, key, remote?) {
-        Ok(Begun::Kernel) => None,
-        Ok(Begun::Done) => Some(Ok(())),
-        Ok(Begun::UnderWay) => Some(finish(key)),
-        Err(errno) => Some(Err(errno)),
+    match begin(fd, key, remote)? {
+        Begun::Kernel => Ok(None),
+        Begun::Done => Ok(Some(())),
+        Begun::Now => finish(key, Errno::EINPROGRESS).map(Some),
+        Begun::Before => finish(key, Errno::EALREADY).map(Some),
     }
 }
 
@@ -36,13 +36,17 @@ enum Begun {
     Kernel,
     /// An earlier call began it, and this one is the first to hear that it is established.
     Done,
-    /// A SYN is on its way.
-    UnderWay,
+    /// This call has sent a SYN.
+    Now,
+    /// An earlier call has.
+    Before,
 }
 
-fn begin(fd: RawFd, key: Key, remote: SocketAddr) -> Result<Begun, Errno> {
+fn begin(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Begun, Errno> {
     let mut world = world::enter()?;
-    let id = match &world.description(key)?.role {
+    let role = &world.description(key)?.role;
+    let Some(remote) = remote else { return Ok(Begun::Kernel) };
+    let id = match role {
         Role::Inherited => return Ok(Begun::Kernel),
         Role::Listener(_) => return Err(Errno::EISCONN),
         Role::Undecided => return open(&mut world, fd, key, remote),
@@ -53,8 +57,7 @@ fn begin(fd: RawFd, key: Key, remote: SocketAddr) -> Result<Begun, Errno> {
     world.turn(now);
     match progress(&mut world, key, id) {
         Ok(()) => Ok(Begun::Done),
-        Err(Errno::EAGAIN) if world.description(key)?.nonblocking => Err(Errno::EALREADY),
-        Err(Errno::EAGAIN) => Ok(Begun::UnderWay),
+        Err(Errno::EAGAIN) => Ok(Begun::Before),
         // SO_ERROR has said already why: the socket may connect again.
         Err(Errno::ENOTCONN) => open(&mut world, fd, key, remote),
         Err(errno) => Err(errno),
@@ -80,8 +83,11 @@ fn progress(world: &mut World, key: Key, id: FlowId) -> Result<(), Errno> {
     Err(cause.unwrap_or(Errno::ENOTCONN))
 }
 
-/// Waits for the end of a connect that is under way.
-fn finish(key: Key) -> Result<(), Errno> {
+/// Waits for the end of a connect that is under way: `not_yet` if that must not be, or not for so long.
+fn finish(key: Key, not_yet: Errno) -> Result<(), Errno> {
+    if world::enter()?.description(key)?.nonblocking {
+        return Err(not_yet);
+    }
     let finished = wait::complete(key, Patience::SEND, |world| match &world.description(key)?.role {
         Role::Flow(flow) => {
             let id = flow.id;
@@ -91,7 +97,7 @@ fn finish(key: Key) -> Result<(), Errno> {
         _ => Err(Errno::ECONNABORTED),
     });
     match finished {
-        Err(Errno::EAGAIN) => Err(Errno::EINPROGRESS),
+        Err(Errno::EAGAIN) => Err(not_yet),
         finished => finished,
     }
 }
@@ -130,7 +136,7 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     world.description(key)?.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false });
     // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
     world.announce(key, Readiness::default());
-    Ok(Begun::UnderWay)
+    Ok(Begun::Now)
 }
 
 /// Where the kernel's socket is bound: port 0 if it is not.

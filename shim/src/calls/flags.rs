@@ -13,47 +13,46 @@ use std::os::fd::RawFd;
 ///
 /// # Errors
 /// `EBADF`; what the kernel says of a copy.
-pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Option<Result<c_int, Errno>> {
+pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Result<Option<c_int>, Errno> {
     if let libc::F_DUPFD | libc::F_DUPFD_CLOEXEC = command {
         let cloexec = command == libc::F_DUPFD_CLOEXEC;
-        return Some(duplicate::duplicate(fd, entry, argument, cloexec));
+        return duplicate::duplicate(fd, entry, argument, cloexec).map(Some);
     }
     let key = match entry {
         Entry::Socket(key) => key,
-        Entry::Epoll(_) => return None,
-        Entry::Pooled | Entry::Internal => return Some(Err(Errno::EBADF)),
+        Entry::Epoll(_) => return Ok(None),
+        Entry::Pooled | Entry::Internal => return Err(Errno::EBADF),
     };
     match command {
-        libc::F_GETFD => Some(Ok(if fd_table::placeholder_cloexec(fd)? { FD_CLOEXEC } else { 0 })),
-        libc::F_SETFD => {
-            fd_table::placeholder_cloexec(fd)?;
+        libc::F_GETFD => Ok(fd_table::placeholder_cloexec(fd).map(|on| if on { FD_CLOEXEC } else { 0 })),
+        libc::F_SETFD => Ok(fd_table::placeholder_cloexec(fd).map(|_| {
             fd_table::set_placeholder_cloexec(fd, argument as c_int & FD_CLOEXEC != 0);
-            Some(Ok(0))
-        }
-        libc::F_GETFL => nonblocking(key).map(|on| Ok(O_RDWR | if on { O_NONBLOCK } else { 0 })),
-        libc::F_SETFL => set_nonblocking(key, argument as c_int & O_NONBLOCK != 0).map(|()| Ok(0)),
-        _ => None,
+            0
+        })),
+        libc::F_GETFL => Ok(nonblocking(key)?.map(|on| O_RDWR | if on { O_NONBLOCK } else { 0 })),
+        libc::F_SETFL => Ok(set_nonblocking(key, argument as c_int & O_NONBLOCK != 0)?.map(|()| 0)),
+        _ => Ok(None),
     }
 }
 
 /// O_NONBLOCK of a socket; `None` while the kernel's own flag says it.
-fn nonblocking(key: Key) -> Option<bool> {
-    let mut world = world::enter().ok()?;
-    let description = world.description(key).ok()?;
+fn nonblocking(key: Key) -> Result<Option<bool>, Errno> {
+    let mut world = world::enter()?;
+    let description = world.description(key)?;
     match description.role {
-        Role::Undecided | Role::Inherited => None,
-        Role::Flow(_) | Role::Listener(_) => Some(description.nonblocking),
+        Role::Undecided | Role::Inherited => Ok(None),
+        Role::Flow(_) | Role::Listener(_) => Ok(Some(description.nonblocking)),
     }
 }
 
 /// Sets O_NONBLOCK of a socket; `None` when the kernel's own flag is to be set, too.
-fn set_nonblocking(key: Key, nonblocking: bool) -> Option<()> {
-    let mut world = world::enter().ok()?;
-    let description = world.description(key).ok()?;
+fn set_nonblocking(key: Key, nonblocking: bool) -> Result<Option<()>, Errno> {
+    let mut world = world::enter()?;
+    let description = world.description(key)?;
     description.nonblocking = nonblocking;
     match description.role {
-        Role::Undecided | Role::Inherited => None,
-        Role::Flow(_) | Role::Listener(_) => Some(()),
+        Role::Undecided | Role::Inherited => Ok(None),
+        Role::Flow(_) | Role::Listener(_) => Ok(Some(())),
     }
 }
 
@@ -84,20 +83,20 @@ impl Request {
 ///
 /// # Errors
 /// `EINVAL`: the socket listens.
-pub fn request(key: Key, request: Request, value: &mut c_int) -> Option<Result<(), Errno>> {
+pub fn request(key: Key, request: Request, value: &mut c_int) -> Result<Option<()>, Errno> {
     if let Request::SetNonblocking = request {
-        return set_nonblocking(key, *value != 0).map(Ok);
+        return set_nonblocking(key, *value != 0);
     }
-    let mut world = world::enter().ok()?;
-    let id = match &world.description(key).ok()?.role {
-        Role::Undecided | Role::Inherited => return None,
-        Role::Listener(_) => return Some(Err(Errno::EINVAL)),
+    let mut world = world::enter()?;
+    let id = match &world.description(key)?.role {
+        Role::Undecided | Role::Inherited => return Ok(None),
+        Role::Listener(_) => return Err(Errno::EINVAL),
         Role::Flow(flow) => flow.id,
     };
-    let (readable, unacknowledged) = world.stack()?.tcp_queued(id);
+    let (readable, unacknowledged) = world.stack().ok_or(Errno::EBADF)?.tcp_queued(id);
     *value = match request {
         Request::Readable => readable,
         _ => unacknowledged,
     } as c_int;
-    Some(Ok(()))
+    Ok(Some(()))
 }

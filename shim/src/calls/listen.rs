@@ -13,19 +13,14 @@ use std::os::fd::RawFd;
 ///
 /// # Errors
 /// What the kernel says: `EADDRINUSE` and so on. `EINVAL`: connected.
-pub fn listen(fd: RawFd, key: Key, backlog: c_int) -> Option<Result<(), Errno>> {
-    let mut world = match world::enter() {
-        Ok(world) => world,
-        Err(errno) => return Some(Err(errno)),
-    };
-    match &world.description(key).ok()?.role {
-        Role::Inherited => None,
-        Role::Flow(_) => Some(Err(Errno::EINVAL)),
+pub fn listen(fd: RawFd, key: Key, backlog: c_int) -> Result<Option<()>, Errno> {
+    let mut world = world::enter()?;
+    match &world.description(key)?.role {
+        Role::Inherited => Ok(None),
+        Role::Flow(_) => Err(Errno::EINVAL),
         Role::Undecided | Role::Listener(_) => {
-            if let Err(errno) = sys::listen(fd, backlog) {
-                return Some(Err(errno));
-            }
-            Some(listen_too(&mut world, fd, key, bound_of(backlog)))
+            sys::listen(fd, backlog)?;
+            listen_too(&mut world, fd, key, bound_of(backlog)).map(Some)
         }
     }
 }

@@ -21,22 +21,22 @@ pub enum End {
 ///
 /// # Errors
 /// `ENOTCONN`: not connected, or not any more. `EFAULT`, `EINVAL`: no place for the answer.
-pub fn name(key: Key, end: End, to: Answer) -> Option<Result<(), Errno>> {
-    let mut world = world::enter().ok()?;
-    let description = world.description(key).ok()?;
+pub fn name(key: Key, end: End, to: Answer) -> Result<Option<()>, Errno> {
+    let mut world = world::enter()?;
+    let description = world.description(key)?;
     let family = description.family;
     let id = match &description.role {
-        Role::Undecided | Role::Listener(_) | Role::Inherited => return None,
+        Role::Undecided | Role::Listener(_) | Role::Inherited => return Ok(None),
         Role::Flow(flow) => flow.id,
     };
-    let stack = world.stack()?;
+    let stack = world.stack().ok_or(Errno::EBADF)?;
     let state = stack.tcp_state(id);
     let endpoints: Option<(SocketAddr, SocketAddr)> = stack.tcp_endpoints(id);
     drop(world);
     let address = match (end, endpoints) {
         (End::Local, Some((local, _))) => local,
         (End::Remote, Some((_, remote))) if !matches!(state, TcpState::SynSent | TcpState::Closed) => remote,
-        _ => return Some(Err(Errno::ENOTCONN)),
+        _ => return Err(Errno::ENOTCONN),
     };
-    Some(to.write_address(address, family))
+    to.write_address(address, family).map(Some)
 }

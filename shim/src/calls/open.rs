@@ -57,10 +57,10 @@ pub fn epoll(flags: Result<c_int, Errno>) -> Result<RawFd, Errno> {
 ///
 /// # Errors
 /// `EINVAL`: bound already.
-pub fn check_bind(key: Key) -> Option<Result<(), Errno>> {
-    let mut world = world::enter().ok()?;
-    match world.description(key).ok()?.role {
-        Role::Undecided | Role::Inherited => None,
-        Role::Flow(_) | Role::Listener(_) => Some(Err(Errno::EINVAL)),
+pub fn check_bind(key: Key) -> Result<Option<()>, Errno> {
+    let mut world = world::enter()?;
+    match world.description(key)?.role {
+        Role::Undecided | Role::Inherited => Ok(None),
+        Role::Flow(_) | Role::Listener(_) => Err(Errno::EINVAL),
     }
 }

@@ -20,9 +20,9 @@ use std::time::Duration;
 ///
 /// # Errors
 /// What the kernel's socket says.
-pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(), Errno>> {
-    let mut world = world::enter().ok()?;
-    let description = world.description(key).ok()?;
+pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<()>, Errno> {
+    let mut world = world::enter()?;
+    let description = world.description(key)?;
     let kept = keep(description, level, name, value);
     let is_flow = matches!(description.role, Role::Flow(_));
     match kept {
@@ -31,14 +31,14 @@ pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Option<Result<(
             warn_once!(level, name, "setsockopt: an option that only the kernel's socket knows");
             stats::count(&stats::CALLS_PASSED);
             duplicate::alter(&mut world, key);
-            return None;
+            return Ok(None);
         }
-        Ok(false) => return None,
+        Ok(false) => return Ok(None),
         // The kernel's socket says what is wrong in its own words.
-        Err(_) => return None,
+        Err(_) => return Ok(None),
     }
     // A flow's kernel socket is not asked any more; before, it may yet be the one that serves.
-    is_flow.then_some(Ok(()))
+    Ok(is_flow.then_some(()))
 }
 
 /// Keeps the value of an option that concerns us; false if it does not.
@@ -106,13 +106,13 @@ fn apply(world: &mut World, key: Key) {
 }
 
 /// getsockopt(2) on a connection: the value's bytes and their number, or `None` when the kernel's socket answers.
-pub fn get(key: Key, level: c_int, name: c_int) -> Option<Value> {
-    let mut world = world::enter().ok()?;
-    let description = world.description(key).ok()?;
-    let Role::Flow(flow) = &description.role else { return None };
+pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> {
+    let mut world = world::enter()?;
+    let description = world.description(key)?;
+    let Role::Flow(flow) = &description.role else { return Ok(None) };
     let (id, settings, family) = (flow.id, description.settings, description.family);
-    let stack = world.stack()?;
-    Some(match (level, name) {
+    let stack = world.stack().ok_or(Errno::EBADF)?;
+    Ok(Some(match (level, name) {
         (libc::SOL_SOCKET, libc::SO_ERROR) => Value::int(stack.tcp_take_error(id).map_or(0, |errno| errno.0)),
         (libc::SOL_SOCKET, libc::SO_TYPE) => Value::int(libc::SOCK_STREAM),
         (libc::SOL_SOCKET, libc::SO_PROTOCOL) => Value::int(libc::IPPROTO_TCP),
@@ -128,8 +128,8 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Option<Value> {
         (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.keepalive_interval_s),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.keepalive_probes),
         (libc::IPPROTO_TCP, libc::TCP_INFO) => Value::info(stack.tcp_state(id)),
-        _ => return None,
-    })
+        _ => return Ok(None),
+    }))
 }
 
 /// struct tcp_info of linux/tcp.h, as long as it was when it was introduced.

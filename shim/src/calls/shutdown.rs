@@ -13,23 +13,20 @@ use std::os::fd::RawFd;
 ///
 /// # Errors
 /// `EINVAL`: no such `how`. `ENOTCONN`.
-pub fn shutdown(fd: RawFd, key: Key, how: c_int) -> Option<Result<(), Errno>> {
+pub fn shutdown(fd: RawFd, key: Key, how: c_int) -> Result<Option<()>, Errno> {
     let direction = match how {
         libc::SHUT_RD => How::Read,
         libc::SHUT_WR => How::Write,
         libc::SHUT_RDWR => How::Both,
-        _ => return Some(Err(Errno::EINVAL)),
+        _ => return Err(Errno::EINVAL),
     };
-    let mut world = match world::enter() {
-        Ok(world) => world,
-        Err(errno) => return Some(Err(errno)),
-    };
+    let mut world = world::enter()?;
     let now = clock::now();
-    let done = match &world.description(key).ok()?.role {
-        Role::Undecided | Role::Inherited => return None,
+    let done = match &world.description(key)?.role {
+        Role::Undecided | Role::Inherited => return Ok(None),
         Role::Flow(flow) => {
             let id = flow.id;
-            let stack = world.stack()?;
+            let stack = world.stack().ok_or(Errno::EBADF)?;
             let done = stack.tcp_shutdown(id, direction);
             stack.flush(now);
             done
@@ -41,12 +38,12 @@ pub fn shutdown(fd: RawFd, key: Key, how: c_int) -> Option<Result<(), Errno>> {
             if let (Some(id), Some(stack)) = (id, world.stack()) {
                 stack.tcp_unlisten(id);
             }
-            world.description(key).ok()?.role = Role::Undecided;
+            world.description(key)?.role = Role::Undecided;
             sys::shutdown(fd, how)
         }
     };
     // Who waits for this socket has to see it.
     let rose = world.readiness(key).unwrap_or_default();
     world.announce(key, rose);
-    Some(done)
+    done.map(Some)
 }

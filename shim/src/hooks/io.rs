@@ -152,7 +152,7 @@ export! {
         // SAFETY: readv(2): `iov` has `count` pieces.
         let pieces = unsafe { args::pieces(iov, count as size_t) };
         // SAFETY: as above.
-        ret::count(pieces.and_then(|pieces| unsafe { receive_pieces(socket, pieces, 0) }))
+        ret::count(pieces.and_then(|pieces| if pieces.is_empty() { Ok(0) } else { unsafe { receive_pieces(socket, pieces, 0) } }))
     }
 
     /// write(2).

@@ -11,7 +11,7 @@ export! {
         let socket = fd_table::socket(fd)?;
         // SAFETY: getsockname(2): `address` has room for `len` bytes.
         let to = unsafe { Answer::new(address, len) };
-        ret::status(name::name(socket, End::Local, to)?)
+        ret::status(name::name(socket, End::Local, to).transpose()?)
     }
 
     /// getpeername(2).
@@ -19,6 +19,6 @@ export! {
         let socket = fd_table::socket(fd)?;
         // SAFETY: getpeername(2): `address` has room for `len` bytes.
         let to = unsafe { Answer::new(address, len) };
-        ret::status(name::name(socket, End::Remote, to)?)
+        ret::status(name::name(socket, End::Remote, to).transpose()?)
     }
 }

@@ -10,10 +10,10 @@ export! {
     fn getsockopt(
         fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t,
     ) -> c_int = libc::getsockopt {
-        let answer = option::get(fd_table::socket(fd)?, level, name)?;
+        let answer = option::get(fd_table::socket(fd)?, level, name).transpose()?;
         // SAFETY: getsockopt(2): `value` has room for `len` bytes.
         let to = unsafe { Answer::new(value, len) };
-        ret::status(to.write_option(answer.bytes()))
+        ret::status(answer.and_then(|answer| to.write_option(answer.bytes())))
     }
 
     /// setsockopt(2).
@@ -23,7 +23,7 @@ export! {
         let socket = fd_table::socket(fd)?;
         // SAFETY: setsockopt(2): `value` has `len` bytes.
         let value = unsafe { args::bytes(value, len as usize) }.ok()?;
-        ret::status(option::set(socket, level, name, value)?)
+        ret::status(option::set(socket, level, name, value).transpose()?)
     }
 
     /// ioctl(2).
@@ -33,7 +33,7 @@ export! {
         let request = flags::Request::parse(request)?;
         // SAFETY: ioctl_tty(2), FIONREAD and TIOCOUTQ, and FIONBIO: they take a pointer to an int.
         let mut value = unsafe { args::value(argument) }.ok()?;
-        let done = flags::request(socket, request, &mut value)?;
+        let done = flags::request(socket, request, &mut value).transpose()?;
         // SAFETY: as above.
         ret::status(done.and_then(|()| unsafe { args::answer(argument, value) }))
     }

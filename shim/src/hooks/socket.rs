@@ -13,13 +13,13 @@ export! {
 
     /// bind(2): the kernel's socket holds the port, so it is the kernel that binds.
     fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::bind {
-        ret::status(open::check_bind(fd_table::socket(fd)?)?)
+        ret::status(open::check_bind(fd_table::socket(fd)?).transpose()?)
     }
 
     /// listen(2).
     fn listen(fd: c_int, backlog: c_int) -> c_int = libc::listen {
         let socket = fd_table::socket(fd)?;
-        ret::status(listen::listen(fd, socket, backlog)?)
+        ret::status(listen::listen(fd, socket, backlog).transpose()?)
     }
 
     /// accept(2).
@@ -43,12 +43,12 @@ export! {
         let socket = fd_table::socket(fd)?;
         // SAFETY: connect(2): `address` has `len` bytes.
         let remote = unsafe { args::address(address, len) };
-        ret::status(connect::connect(fd, socket, remote)?)
+        ret::status(connect::connect(fd, socket, remote).transpose()?)
     }
 
     /// shutdown(2).
     fn shutdown(fd: c_int, how: c_int) -> c_int = libc::shutdown {
         let socket = fd_table::socket(fd)?;
-        ret::status(shutdown::shutdown(fd, socket, how)?)
+        ret::status(shutdown::shutdown(fd, socket, how).transpose()?)
     }
 }
