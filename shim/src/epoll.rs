@@ -187,7 +187,6 @@ pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mas
         if ours > 0 {
             drop(world);
             thread::expect_replies(ours);
-            thread::wait_is_over();
             let mut total = ours;
             if ours < events.len() && thread::wait_is_one_in(KERNEL_ASK_PERIOD) {
                 total += ask_kernel(key, epfd, &mut events[ours..], Some(Duration::ZERO), mask).unwrap_or(0);

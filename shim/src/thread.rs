@@ -23,8 +23,10 @@ pub fn set_inside(inside: bool) {
     INSIDE.set(inside);
 }
 
-/// Notes that a wait has returned `ready` sockets of ours: replies to all but the last may go out with it.
+/// Notes that a wait has returned `ready` sockets of ours: the calls that follow look at what its turn has brought, and
+/// replies to all but the last may go out with it.
 pub fn expect_replies(ready: usize) {
+    TRIES.set(0);
     REPLIES_OWED.set(ready.saturating_sub(1) as u32);
 }
 
@@ -48,11 +50,6 @@ pub fn spin_credit_us(max: u32) -> u32 {
 /// Sets how long this thread may spin next time, in microseconds.
 pub fn set_spin_credit_us(credit: u32) {
     SPIN_CREDIT_US.set(credit);
-}
-
-/// Notes that a wait has returned: the calls that follow look at what its turn has brought.
-pub fn wait_is_over() {
-    TRIES.set(0);
 }
 
 /// Counts a call that found nothing and may not block, and says whether this thread turns the stack with such calls: it

@@ -46,7 +46,8 @@ fn accept_either(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result
     let is_told = description.nonblocking && !description.watches.is_empty();
     let Role::Listener(listener) = &mut description.role else { return Err(Errno::EINVAL) };
     let id = listener.id;
-    if is_told && !listener.shadow_is_ready
+    if is_told
+        && !listener.shadow_is_ready
         && let Some(id) = id
     {
         // An epoll instance says when the kernel has a connection; asking it each time would be a system call.
