@@ -98,6 +98,9 @@ impl<'a> Pieces<'a> {
 pub unsafe fn message<'a>(message: *const msghdr) -> Result<(&'a msghdr, Pieces<'a>), Errno> {
     // SAFETY: the caller's promise.
     let header = unsafe { message.as_ref() }.ok_or(Errno::EFAULT)?;
+    if header.msg_iovlen > IOVECS_MAX {
+        return Err(Errno::EMSGSIZE);
+    }
     // SAFETY: the caller's promise.
     let pieces = unsafe { pieces(header.msg_iov, header.msg_iovlen)? };
     Ok((header, pieces))

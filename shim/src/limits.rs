@@ -63,8 +63,8 @@ pub const UMEM_FRAMES: u32 = 4096;
 /// Bytes that sendfile(2) reads at once.
 pub const SENDFILE_PIECE_LEN: usize = 32 << 10;
 
-/// Bytes that recv(2) with MSG_TRUNC discards at once.
-pub const DISCARD_PIECE_LEN: usize = 4 << 10;
+/// Bytes that recv(2) with MSG_TRUNC discards at most: what a receive buffer holds.
+pub const DISCARD_LEN_MAX: usize = 64 << 10;
 
 /// iovecs of one call: Linux's UIO_MAXIOV.
 pub const IOVECS_MAX: usize = 1024;

@@ -178,6 +178,11 @@ pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
     if fd_table::is_hidden(fd) || target == Some(Entry::Internal) {
         return Err(Errno::EBADF);
     }
+    // Whatever can be wrong with the call must be known before something is closed for it.
+    if flags & !libc::O_CLOEXEC != 0 {
+        return Err(Errno::EINVAL);
+    }
+    sys::fcntl(fd, libc::F_GETFD, 0)?;
     let mut world = world::enter()?;
     let is_placeholder = fd_table::placeholder_cloexec(fd).is_some();
     let cloexec = flags & libc::O_CLOEXEC != 0;

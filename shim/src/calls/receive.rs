@@ -1,14 +1,12 @@
 //! recv(2), recvmsg(2), read(2), readv(2).
 
 use crate::description::Role;
-use crate::limits::DISCARD_PIECE_LEN;
 use crate::log::warn_once;
 use crate::wait::{self, Patience};
 use crate::world::World;
 use libc::{MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, c_int};
 use stack::slab::Key;
 use stack::socket::{FlowId, Socket};
-use stack::stack::Stack;
 use stack::{Errno, Readiness};
 
 /// What is done with received bytes.
@@ -17,8 +15,6 @@ enum Manner {
     Take,
     /// MSG_PEEK.
     Peek,
-    /// MSG_TRUNC: tcp(7) throws them away.
-    Discard,
 }
 
 /// Receives into `pieces`, one after the other, and returns how many bytes that were: 0 at the end of the stream.
@@ -39,20 +35,19 @@ pub fn receive(key: Key, pieces: &mut [&mut [u8]], flags: c_int) -> Result<usize
             return Err(Errno::EOPNOTSUPP);
         }
     }
-    let manner = match flags {
-        _ if flags & MSG_PEEK != 0 => Manner::Peek,
-        _ if flags & MSG_TRUNC != 0 => Manner::Discard,
-        _ => Manner::Take,
-    };
+    let manner = if flags & MSG_PEEK != 0 { Manner::Peek } else { Manner::Take };
     let room: usize = pieces.iter().map(|piece| piece.len()).sum();
     let is_all_wanted = flags & MSG_WAITALL != 0;
     let mut received = 0;
     let patience = Patience::RECEIVE.unless(flags & MSG_DONTWAIT != 0);
     let finished = wait::complete(key, patience, |world| {
-        if matches!(manner, Manner::Peek) {
-            received = 0;
-        }
-        let has_ended = drain(world, key, pieces, manner, &mut received)?;
+        let has_ended = match manner {
+            Manner::Take => drain(world, key, pieces, &mut received)?,
+            Manner::Peek => {
+                received = peek(world, key, pieces)?;
+                received == 0
+            }
+        };
         let is_enough = received > 0 && !is_all_wanted;
         if has_ended || is_enough || received == room { Ok(()) } else { Err(Errno::EAGAIN) }
     });
@@ -60,13 +55,7 @@ pub fn receive(key: Key, pieces: &mut [&mut [u8]], flags: c_int) -> Result<usize
 }
 
 /// Moves what is there behind the first `received` bytes of `pieces`; true when no more will come after that.
-fn drain(
-    world: &mut World,
-    key: Key,
-    pieces: &mut [&mut [u8]],
-    manner: Manner,
-    received: &mut usize,
-) -> Result<bool, Errno> {
+fn drain(world: &mut World, key: Key, pieces: &mut [&mut [u8]], received: &mut usize) -> Result<bool, Errno> {
     let id = flow(world, key)?;
     let stack = world.stack().ok_or(Errno::ENOTCONN)?;
     if pieces.iter().all(|piece| piece.is_empty()) {
@@ -88,27 +77,34 @@ fn drain(
             if is_empty && *received > before {
                 return Ok(false);
             }
-            let moved = take(stack, id, manner, rest)?;
-            *received += moved;
-            // What is peeked at stays where it is: one look shows all that there is to see.
-            if moved == 0 || matches!(manner, Manner::Peek) {
-                return Ok(moved == 0);
+            let moved = stack.tcp_recv(id, rest)?;
+            if moved == 0 {
+                return Ok(true);
             }
+            *received += moved;
             rest = &mut rest[moved..];
         }
     }
     Ok(false)
 }
 
-fn take(stack: &mut Stack, id: FlowId, manner: Manner, into: &mut [u8]) -> Result<usize, Errno> {
-    match manner {
-        Manner::Take => stack.tcp_recv(id, into),
-        Manner::Peek => stack.tcp_peek(id, into),
-        Manner::Discard => {
-            let len = into.len().min(DISCARD_PIECE_LEN);
-            stack.tcp_recv(id, &mut [0; DISCARD_PIECE_LEN][..len])
-        }
+/// Copies what is there into `pieces`, and leaves it there; 0 at the end of the stream.
+fn peek(world: &mut World, key: Key, pieces: &mut [&mut [u8]]) -> Result<usize, Errno> {
+    let id = flow(world, key)?;
+    let stack = world.stack().ok_or(Errno::ENOTCONN)?;
+    if let [piece] = pieces {
+        return stack.tcp_peek(id, piece);
     }
+    let room: usize = pieces.iter().map(|piece| piece.len()).sum();
+    let mut seen = vec![0; room.min(stack.tcp_queued(id).0.max(1))];
+    let count = stack.tcp_peek(id, &mut seen)?;
+    let mut rest = &seen[..count];
+    for piece in pieces {
+        let (here, later) = rest.split_at(rest.len().min(piece.len()));
+        piece[..here.len()].copy_from_slice(here);
+        rest = later;
+    }
+    Ok(count)
 }
 
 /// The flow behind a socket.

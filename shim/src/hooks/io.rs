@@ -3,8 +3,9 @@
 use crate::args;
 use crate::calls::{receive, send, sendfile};
 use crate::export::{__read_chk as read_chk, __recv_chk as recv_chk, __recvfrom_chk as recvfrom_chk};
+use crate::limits::DISCARD_LEN_MAX;
 use crate::{fd_table, ret};
-use libc::{c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
+use libc::{MSG_PEEK, MSG_TRUNC, c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use stack::Errno;
 use stack::slab::Key;
 use std::iter;
@@ -14,6 +15,10 @@ use std::iter;
 /// # Safety
 /// `buf` has room for `len` bytes.
 unsafe fn receive_bytes(socket: Key, buf: *mut c_void, len: size_t, flags: c_int) -> Result<usize, Errno> {
+    if flags & (MSG_TRUNC | MSG_PEEK) == MSG_TRUNC {
+        // tcp(7): the bytes are thrown away; `buf` may be null.
+        return receive::receive(socket, &mut [&mut vec![0; len.min(DISCARD_LEN_MAX)]], flags);
+    }
     // SAFETY: the caller's promise.
     let buf = unsafe { args::bytes_mut(buf, len)? };
     receive::receive(socket, &mut [buf], flags)

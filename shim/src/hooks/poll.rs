@@ -1,6 +1,7 @@
 //! poll(2), ppoll(2), select(2), pselect(2).
 
 use crate::export::{__poll_chk as poll_chk, __ppoll_chk as ppoll_chk};
+use crate::limits::FDS_MAX;
 use crate::poll::{self, Sets};
 use crate::sys::SignalMask;
 use crate::{args, clock, ret};
@@ -13,6 +14,9 @@ use std::time::Duration;
 /// # Safety
 /// `fds` has `count` elements.
 unsafe fn ours<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
+    if count as usize > FDS_MAX {
+        return None;
+    }
     // SAFETY: the caller's promise.
     unsafe { args::slice_mut(fds, count as usize) }.ok().filter(|fds| poll::is_ours(fds))
 }
