@@ -23,8 +23,8 @@ static ATTENDING: AtomicU32 = AtomicU32::new(0);
 /// The keeper sleeps until it is roused, or until there is work for it.
 static IS_ASLEEP: AtomicBool = AtomicBool::new(false);
 
-/// Entries into the world since the keeper last looked: whether the process is active.
-static ENTRIES: AtomicU64 = AtomicU64::new(0);
+/// How often the stack was turned: whether anybody else attends to it. Calls that only look are not enough.
+static TURNS: AtomicU64 = AtomicU64::new(0);
 
 /// The eventfd that rouses it, or -1 while there is no keeper.
 static EVENT: AtomicI32 = AtomicI32::new(-1);
@@ -58,10 +58,14 @@ pub fn leave() {
 
 /// Rouses the keeper if it sleeps: this thread is about to change something.
 pub fn rouse() {
-    ENTRIES.fetch_add(1, Ordering::Relaxed);
     if IS_ASLEEP.load(Ordering::SeqCst) && IS_ASLEEP.swap(false, Ordering::SeqCst) {
         sys::signal_event(EVENT.load(Ordering::Relaxed));
     }
+}
+
+/// The stack is turned.
+pub fn note_turn() {
+    TURNS.fetch_add(1, Ordering::Relaxed);
 }
 
 /// In a child of fork(2) there is no keeper. Returns the parent's eventfd, to be closed.
@@ -73,15 +77,13 @@ pub fn forget() -> Option<RawFd> {
 }
 
 fn keep(event: RawFd) {
-    let mut seen = ENTRIES.load(Ordering::Relaxed);
+    let mut seen = TURNS.load(Ordering::Relaxed);
     loop {
         pause(event);
-        let entries = ENTRIES.load(Ordering::Relaxed);
-        let is_active = entries != seen;
-        seen = entries;
-        if !is_active {
+        if TURNS.load(Ordering::Relaxed) == seen {
             drive(event);
         }
+        seen = TURNS.load(Ordering::Relaxed);
     }
 }
 

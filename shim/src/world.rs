@@ -150,6 +150,7 @@ impl World {
     /// One turn of the stack; whoever waits for what has happened is told.
     pub fn turn(&mut self, now: Instant) {
         let Some(stack) = self.stack() else { return };
+        keeper::note_turn();
         let has_changed = stack.poll(now);
         self.announce_ready();
         self.finish_lingering();

@@ -3,7 +3,7 @@
 use super::duplicate;
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
-use crate::world;
+use crate::{clock, world};
 use libc::{FD_CLOEXEC, FIONBIO, FIONREAD, O_NONBLOCK, O_RDWR, TIOCOUTQ, c_int, c_long, c_ulong};
 use stack::Errno;
 use stack::slab::Key;
@@ -93,6 +93,9 @@ pub fn request(key: Key, request: Request, value: &mut c_int) -> Result<Option<(
         Role::Listener(_) => return Err(Errno::EINVAL),
         Role::Flow(flow) => flow.id,
     };
+    if world.is_rx_pending() {
+        world.turn(clock::now());
+    }
     let (readable, unacknowledged) = world.stack().ok_or(Errno::EBADF)?.tcp_queued(id);
     *value = match request {
         Request::Readable => readable,
