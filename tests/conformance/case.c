@@ -127,6 +127,9 @@ int flow(void)
 			give_up("accept");
 		close(waiting);
 	}
+	// Whatever happens to the flow from here on happens after both sides have it.
+	tell();
+	await();
 	return fd;
 }
 

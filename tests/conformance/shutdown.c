@@ -47,7 +47,6 @@ static void closed_by_the_peer(void)
 	TRY(shutdown(fd, SHUT_WR));
 	wait_for(fd, POLLHUP);
 	TRY(recv(fd, bytes, 16, 0));
-	TRY(shutdown(fd, SHUT_WR));
 }
 
 static void close_our_half(void)
