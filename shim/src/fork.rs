@@ -49,7 +49,7 @@ extern "C" fn in_parent() {
 extern "C" fn in_child() {
     SERVED.store(sys::process_id(), Ordering::Relaxed);
     if let Some(held) = HELD.take() {
-        let mut world = ManuallyDrop::into_inner(held);
+        let mut world = world::move_to_child(ManuallyDrop::into_inner(held));
         begin_anew(&mut world);
     }
 }

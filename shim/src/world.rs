@@ -1,7 +1,6 @@
 //! Everything that a process's calls share, behind one lock; and a turn of the stack.
 //!
-//! A program with one thread takes the lock without contention. It is the standard library's mutex, a futex without a
-//! table of who waits, because a child of fork(2) has to be able to go on with it; it is never held across a wait.
+//! A program with one thread takes the lock without contention. It is never held across a wait.
 
 use crate::attach::Network;
 use crate::description::{Description, Role, Settings, poll_bits};
@@ -11,6 +10,7 @@ use crate::placeholder::Placeholders;
 use crate::waker::Wakers;
 use crate::{clock, fd_table, keeper, stats, sys, thread};
 use libc::c_int;
+use parking_lot::{Mutex, MutexGuard};
 use stack::slab::{Key, Slab};
 use stack::stack::Stack;
 use stack::{Errno, Instant, Readiness};
@@ -19,8 +19,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 /// What a process's calls share.
 pub struct World {
@@ -42,7 +42,18 @@ pub struct World {
     lingering: VecDeque<(RawFd, SocketAddr)>,
 }
 
-static WORLD: LazyLock<Mutex<World>> = LazyLock::new(|| Mutex::new(World::new()));
+/// Where the world is: at one place for the life of a process, at another in a child of fork(2).
+static WORLD: LazyLock<AtomicPtr<Mutex<World>>> = LazyLock::new(|| AtomicPtr::new(settle(World::new())));
+
+/// Gives a world a place for good.
+fn settle(world: World) -> *mut Mutex<World> {
+    Box::into_raw(Box::new(Mutex::new(world)))
+}
+
+fn world() -> &'static Mutex<World> {
+    // SAFETY: `settle` made it, and nothing frees it.
+    unsafe { &*WORLD.load(Ordering::Acquire) }
+}
 
 /// Turns that have changed something, by whichever thread.
 static TURNS: AtomicU64 = AtomicU64::new(0);
@@ -104,18 +115,23 @@ pub fn enter() -> Result<Inside, Errno> {
 /// Takes the lock without rousing the keeper: for itself, and for fork(2).
 pub fn enter_quietly() -> Inside {
     let mark = Mark::new();
-    // Poisoning takes an unwinding panic, and a panic aborts.
-    let guard = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-    Inside { guard, _mark: mark }
+    Inside { guard: world().lock(), _mark: mark }
+}
+
+/// Moves the world behind a lock of its own, in a child of fork(2): threads of the parent, which the child does not
+/// have, may wait for the old one, and to give that back would be to look for them.
+pub fn move_to_child(held: Inside) -> Inside {
+    let Inside { mut guard, _mark } = held;
+    let inherited = std::mem::replace(&mut *guard, World::new());
+    std::mem::forget(guard);
+    WORLD.store(settle(inherited), Ordering::Release);
+    Inside { guard: world().lock(), _mark }
 }
 
 /// Whether frames wait to be received; false, too, while another thread has the lock.
 pub fn is_rx_pending() -> bool {
     let _mark = Mark::new();
-    match WORLD.try_lock() {
-        Ok(mut world) => world.is_rx_pending(),
-        Err(TryLockError::WouldBlock | TryLockError::Poisoned(_)) => false,
-    }
+    world().try_lock().is_some_and(|mut world| world.is_rx_pending())
 }
 
 impl World {
