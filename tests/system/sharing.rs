@@ -62,7 +62,8 @@ fn several_queues_serve_one_process() {
         let ab = Program::new(["ab", "-q", "-n1000", "-c16", &url]).run(&hosts.peer).succeeded();
         assert!(ab.text().contains("Failed requests:        0"), "{}", ab.text());
         assert!(hosts.ours.kernel_tcp().is_silent());
-        assert_eq!(server.stop(LIGHTTPD.stop_signal).stats.get("flows_accepted"), 1000);
+        // ab has opened some more by the time it has its last answer.
+        assert!(server.stop(LIGHTTPD.stop_signal).stats.get("flows_accepted") >= 1000);
     }
 }
 
