@@ -58,6 +58,8 @@ pub struct Settings {
     pub send_timeout: Option<Duration>,
     /// SO_LINGER, in seconds.
     pub linger_s: Option<c_int>,
+    /// SO_REUSEADDR.
+    pub reuse_address: bool,
     /// IPV6_V6ONLY.
     pub v6only: bool,
 }
@@ -74,6 +76,7 @@ impl Default for Settings {
             receive_timeout: None,
             send_timeout: None,
             linger_s: None,
+            reuse_address: false,
             v6only: false,
         }
     }

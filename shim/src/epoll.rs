@@ -1,6 +1,6 @@
 //! epoll_ctl(2) and epoll_wait(2) for epoll instances that hold sockets of ours.
 //!
-//! An epoll instance is the kernel's alone until a socket of ours is added to it. Then it gets a set beside it (see
+//! An epoll instance has a set beside it from its creation, or from when a socket of ours is added to it (see
 //! [`epoll_set`](crate::epoll_set)), and everything of the kernel's stays where it is.
 
 use crate::attach::{self, watch_ring};
@@ -70,7 +70,10 @@ pub fn note_nested(set: Key) {
 }
 
 /// Puts a set beside an epoll instance.
-fn promote(world: &mut World, epfd: RawFd) -> Result<Key, Errno> {
+///
+/// # Errors
+/// `EINVAL`: it is none. `EBADF`: not open. `EMFILE`, `ENOMEM`.
+pub fn promote(world: &mut World, epfd: RawFd) -> Result<Key, Errno> {
     if !fd_table::fits(epfd) {
         return Err(Errno::EBADF);
     }

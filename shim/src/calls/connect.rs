@@ -106,10 +106,10 @@ fn finish(key: Key, not_yet: Errno) -> Result<(), Errno> {
 fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Begun, Errno> {
     attach::prepare(world);
     let description = world.description(key)?;
-    let (family, options) = (description.family, description.settings.tcp);
+    let (family, options, v6only) = (description.family, description.settings.tcp, description.settings.v6only);
     let bound = bound(fd)?;
     let local_ip = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
-    let is_reachable = family == libc::AF_INET6 || remote.is_ipv4();
+    let is_reachable = if remote.is_ipv4() { family == libc::AF_INET || !v6only } else { family == libc::AF_INET6 };
     let Some(network) = world.network.as_mut().filter(|_| is_reachable && remote.port() != 0) else {
         world.give_to_kernel(key);
         return Ok(Begun::Kernel);

@@ -2,7 +2,7 @@
 
 use crate::description::{Role, Settings};
 use crate::fd_table::{self, Entry};
-use crate::{attach, config, fork, sys, thread, world};
+use crate::{attach, config, epoll, fork, sys, thread, world};
 use libc::{AF_INET, AF_INET6, AF_XDP, IPPROTO_TCP, SOCK_CLOEXEC, SOCK_NONBLOCK, SOCK_STREAM, c_int};
 use stack::Errno;
 use stack::slab::Key;
@@ -43,13 +43,23 @@ fn adopt(fd: RawFd, domain: c_int, kind: c_int) {
     }
 }
 
-/// epoll_create1(2) with these flags, or the error that epoll_create(2) has found. Its fd is the kernel's, whatever the
-/// table still says of a former one (an fd that was closed past the hooks).
+/// epoll_create1(2) with these flags, or the error that epoll_create(2) has found. It gets a set beside it from
+/// the start: a thread may be waiting in it by the time that a socket of ours is added.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn epoll(flags: Result<c_int, Errno>) -> Result<RawFd, Errno> {
-    sys::epoll_create(flags?).inspect(|&fd| fd_table::clear(fd))
+    let fd = sys::epoll_create(flags?)?;
+    fd_table::clear(fd);
+    if config::get().is_some()
+        && fork::is_served()
+        && let Ok(mut world) = world::enter()
+        && let Err(error) = epoll::promote(&mut world, fd)
+    {
+        // It gets its set when it has to have one.
+        tracing::debug!(%error, "an epoll instance without a set");
+    }
+    Ok(fd)
 }
 
 /// bind(2) on a socket of ours: `None` when the kernel is to do it, as long as the socket has not become something

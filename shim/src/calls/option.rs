@@ -64,8 +64,9 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         }
         (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.corked = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => settings.v6only = args::option_int(value)? != 0,
-        // An ACK that leaves at once or is put off cannot be seen through a socket, and the port is in use already.
-        (libc::SOL_SOCKET, libc::SO_REUSEADDR) | (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => {}
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
+        // An ACK that leaves at once or is put off cannot be seen through a socket.
+        (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => {}
         _ => return Ok(false),
     }
     Ok(true)
@@ -119,6 +120,7 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
         (libc::SOL_SOCKET, libc::SO_DOMAIN) => Value::int(family),
         (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => Value::int(0),
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive_s.is_some().into()),
+        (libc::SOL_SOCKET, libc::SO_REUSEADDR) => Value::int(settings.reuse_address.into()),
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => Value::time(settings.receive_timeout),
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),

@@ -12,7 +12,7 @@ use std::os::fd::RawFd;
 /// many were sent, and where the next ones are.
 ///
 /// # Errors
-/// `EINVAL`: the file cannot be read at an offset. What pread(2) and send(2) say.
+/// `ESPIPE`, `EINVAL`: the file has no offsets. What pread(2) and send(2) say.
 pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Result<(usize, i64), Errno> {
     let start = match offset {
         Some(offset) => offset,
@@ -29,7 +29,7 @@ pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Res
         let read = match sys::read_at(file, &mut piece[..wanted], start + sent as i64) {
             Ok(0) => break Ok(()),
             Ok(read) => read,
-            Err(errno) => break Err(no_file(errno)),
+            Err(errno) => break Err(errno),
         };
         match send(key, iter::once(Ok(&piece[..read])), 0) {
             Ok(taken) => {
