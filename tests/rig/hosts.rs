@@ -8,9 +8,6 @@ use std::ops::Deref;
 /// The name of the veth interface on either host.
 pub const INTERFACE: &str = "us0";
 
-/// The tag of the VLAN, where there is one.
-pub const VLAN_ID: u16 = 5;
-
 /// TCP over which version of IP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
@@ -32,13 +29,11 @@ pub struct Wiring {
     pub mtu: u32,
     /// Receive and transmit queues of each interface.
     pub queues: u32,
-    /// Whether the addresses are those of a VLAN ([`VLAN_ID`]) on top of the interfaces.
-    pub vlan: bool,
 }
 
 impl Default for Wiring {
     fn default() -> Self {
-        Wiring { mtu: 1500, queues: 1, vlan: false }
+        Wiring { mtu: 1500, queues: 1 }
     }
 }
 
@@ -76,13 +71,6 @@ impl Host {
 
     fn set_up(&self, wiring: Wiring) {
         self.ip(&["link", "set", INTERFACE, "mtu", &wiring.mtu.to_string(), "up"]);
-        let mut interface = INTERFACE.to_string();
-        if wiring.vlan {
-            interface = format!("{INTERFACE}.{VLAN_ID}");
-            let id = VLAN_ID.to_string();
-            self.ip(&["link", "add", "link", INTERFACE, "name", &interface, "type", "vlan", "id", &id]);
-            self.ip(&["link", "set", &interface, "up"]);
-        }
         for family in Family::ALL {
             let (prefix_len, flags): (_, &[&str]) = match family {
                 Family::V4 => (24, &[]),
@@ -90,7 +78,7 @@ impl Host {
                 Family::V6 => (64, &["nodad"]),
             };
             let address = format!("{}/{prefix_len}", self.address(family));
-            self.ip(&[&["address", "add", &address, "dev", &interface], flags].concat());
+            self.ip(&[&["address", "add", &address, "dev", INTERFACE], flags].concat());
         }
     }
 }

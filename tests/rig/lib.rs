@@ -22,7 +22,7 @@ pub mod www;
 
 pub use command::{Output, run_command};
 pub use exchange::Exchange;
-pub use hosts::{Family, Host, Hosts, INTERFACE, VLAN_ID, Wiring};
+pub use hosts::{Family, Host, Hosts, INTERFACE, Wiring};
 pub use kernel_tcp::KernelTcp;
 pub use machine::{library, workspace};
 pub use namespace::Namespace;

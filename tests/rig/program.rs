@@ -7,6 +7,7 @@ use crate::scratch::Scratch;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 /// Whose TCP a program uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,13 +25,18 @@ pub struct Program {
     stack: Stack,
     environment: Vec<(String, String)>,
     stdin: Stdio,
+    drops_privileges: bool,
 }
+
+/// What processes of one unprivileged user may lock in memory is counted for all of them together (getrlimit(2),
+/// RLIMIT_MEMLOCK), and is enough for one UMEM: those programs take turns.
+static UNPRIVILEGED: Mutex<()> = Mutex::new(());
 
 impl Program {
     /// A program and its arguments, to be run on the kernel.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Program {
         let argv = argv.into_iter().map(Into::into).collect();
-        Program { argv, stack: Stack::Kernel, environment: Vec::new(), stdin: Stdio::null() }
+        Program { argv, stack: Stack::Kernel, environment: Vec::new(), stdin: Stdio::null(), drops_privileges: false }
     }
 
     /// Chooses whose TCP it uses.
@@ -45,6 +51,12 @@ impl Program {
         self
     }
 
+    /// Says that it becomes an unprivileged user: preloaded, it waits for others that do.
+    pub fn dropping_privileges(mut self) -> Program {
+        self.drops_privileges = true;
+        self
+    }
+
     /// Gives it a standard input other than /dev/null.
     pub fn stdin(mut self, stdin: impl Into<Stdio>) -> Program {
         self.stdin = stdin.into();
@@ -53,6 +65,9 @@ impl Program {
 
     /// Starts it on a host.
     pub fn start(self, host: &Host) -> Running {
+        let waits = self.drops_privileges && self.stack == Stack::Preloaded;
+        // A test that failed in its turn has had it.
+        let turn = waits.then(|| UNPRIVILEGED.lock().unwrap_or_else(PoisonError::into_inner));
         let scratch = Scratch::new();
         let file = |name| File::create(scratch.join(name)).expect("the directory is ours");
         let words = [host.enter(), self.environment_words(&scratch), self.argv.clone()].concat();
@@ -66,7 +81,7 @@ impl Program {
             .process_group(0)
             .spawn()
             .expect("ip can be started");
-        Running::new(child, self.argv.join(" "), scratch)
+        Running::new(child, self.argv.join(" "), scratch, turn)
     }
 
     /// Runs it on a host to its end.

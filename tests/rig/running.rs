@@ -7,6 +7,7 @@ use crate::steering::is_claimed;
 use crate::wait::{found_in_time, until};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
+use std::sync::MutexGuard;
 
 /// A program that was started on a host.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub struct Running {
     /// The command line, for messages.
     line: String,
     scratch: Scratch,
+    /// Kept until the program has ended.
+    _turn: Option<MutexGuard<'static, ()>>,
 }
 
 impl Running {
@@ -22,8 +25,8 @@ impl Running {
     pub(crate) const STDERR: &str = "stderr";
     pub(crate) const STATS: &str = "stats.json";
 
-    pub(crate) fn new(child: Child, line: String, scratch: Scratch) -> Running {
-        Running { child, line, scratch }
+    pub(crate) fn new(child: Child, line: String, scratch: Scratch, turn: Option<MutexGuard<'static, ()>>) -> Running {
+        Running { child, line, scratch, _turn: turn }
     }
 
     /// Its process id.

@@ -15,6 +15,8 @@ pub struct Server {
     pub port: u16,
     /// The signal on which it ends in good order.
     pub stop_signal: i32,
+    /// Whether the processes that serve run as an unprivileged user.
+    drops_privileges: bool,
     /// Its command line, for an address and a directory of files to serve and to configure it in.
     argv: fn(SocketAddr, &Scratch) -> Vec<String>,
 }
@@ -28,7 +30,8 @@ impl Server {
 
     /// The program, not started yet.
     pub fn program(&self, host: &Host, family: Family, directory: &Scratch) -> Program {
-        Program::new((self.argv)(SocketAddr::new(host.address(family), self.port), directory))
+        let program = Program::new((self.argv)(SocketAddr::new(host.address(family), self.port), directory));
+        if self.drops_privileges { program.dropping_privileges() } else { program }
     }
 }
 
@@ -37,6 +40,7 @@ pub const NGINX: Server = Server {
     name: "nginx",
     port: 8080,
     stop_signal: libc::SIGTERM,
+    drops_privileges: true,
     argv: |address, directory| {
         let port = address.port();
         nginx(directory, "user www-data; worker_processes 1;", &format!("listen {port}; listen [::]:{port};"))
@@ -48,6 +52,7 @@ pub const NGINX_WITHOUT_MASTER: Server = Server {
     name: "nginx without a master",
     port: 8080,
     stop_signal: libc::SIGTERM,
+    drops_privileges: false,
     argv: |address, directory| nginx(directory, "master_process off;", &format!("listen {address};")),
 };
 
@@ -56,6 +61,7 @@ pub const LIGHTTPD: Server = Server {
     name: "lighttpd",
     port: 8081,
     stop_signal: libc::SIGTERM,
+    drops_privileges: true,
     argv: |address, directory| {
         let text = format!(
             "server.document-root = \"{}\"\nserver.bind = \"{}\"\nserver.port = {}\n\
@@ -73,6 +79,7 @@ pub const PYTHON: Server = Server {
     name: "python3 -m http.server",
     port: 8082,
     stop_signal: libc::SIGINT,
+    drops_privileges: false,
     argv: |address, directory| {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         let directory = directory.path().to_str().expect("temporary names are ASCII");
@@ -85,6 +92,7 @@ pub const REDIS: Server = Server {
     name: "redis-server",
     port: 6379,
     stop_signal: libc::SIGTERM,
+    drops_privileges: false,
     argv: |address, _| {
         let (ip, port) = (address.ip().to_string(), address.port().to_string());
         words(&["redis-server", "--bind", &ip, "--port", &port, "--protected-mode", "no", "--save", ""])
@@ -96,6 +104,7 @@ pub const MEMCACHED: Server = Server {
     name: "memcached",
     port: 11211,
     stop_signal: libc::SIGTERM,
+    drops_privileges: true,
     argv: |address, _| {
         let (ip, port) = (bracketed(address.ip()), address.port().to_string());
         words(&["memcached", "-t", "1", "-u", "nobody", "-U", "0", "-l", &ip, "-p", &port])
@@ -107,6 +116,7 @@ pub const IPERF3: Server = Server {
     name: "iperf3 -s",
     port: 5201,
     stop_signal: libc::SIGTERM,
+    drops_privileges: false,
     argv: |address, _| words(&["iperf3", "-s", "-p", &address.port().to_string()]),
 };
 

@@ -1,4 +1,4 @@
-//! What the environment and the wiring change: modes, MTUs, VLANs, captures, and settings that make no sense.
+//! What the environment and the wiring change: modes, MTUs, captures, and settings that make no sense.
 
 use userstack_tests::servers::{LIGHTTPD, PYTHON};
 use userstack_tests::{Family, Finished, Host, Hosts, Program, Scratch, Stack, Wiring, attached_mode, www};
@@ -55,11 +55,6 @@ fn jumbo_frames() {
 #[test]
 fn a_small_mtu() {
     moves_bytes(Wiring { mtu: 1280, ..Wiring::default() }, &[], |_| ());
-}
-
-#[test]
-fn a_vlan() {
-    moves_bytes(Wiring { vlan: true, ..Wiring::default() }, &[], |_| ());
 }
 
 #[test]
@@ -124,5 +119,4 @@ fn a_program_that_uses_no_sockets_says_nothing() {
     let hosts = Hosts::new();
     let finished = Program::new(["ls", "/"]).on(Stack::Preloaded).run(&hosts.ours).succeeded();
     assert_eq!(finished.stderr, "");
-    assert_eq!(finished.stats.flows(), 0);
 }
