@@ -15,7 +15,7 @@ pub(crate) type Xsks = Map<u32, RawFd>;
 pub(crate) type ClaimsByQueue = Map<u32, RawFd>;
 
 /// The program's name, and with it the version of its maps.
-const NAME: &CStr = c"userstack_1";
+const NAME: &CStr = c"userstack_2";
 const XSKS: Kind = Kind { name: c"xsks", map_type: sys::BPF_MAP_TYPE_XSKMAP, entries_max: QUEUES_MAX };
 const CLAIMS_BY_QUEUE: Kind =
     Kind { name: c"claims_by_queue", map_type: sys::BPF_MAP_TYPE_ARRAY_OF_MAPS, entries_max: QUEUES_MAX };

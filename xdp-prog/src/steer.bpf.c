@@ -63,15 +63,30 @@ struct vlan_tag {
 	__be16 ethertype;
 };
 
-// Reads what a transport header says of the destination, and whether it opens a TCP connection (SYN without ACK).
-static __always_inline bool parse_transport(void *at, void *end, struct claim *claim, bool *opening)
+// What the program has to know of a packet.
+struct packet {
+	struct claim claim; // The one that it falls under.
+	bool opening; // It opens a TCP connection: SYN without ACK.
+	struct bpf_sock_tuple tuple; // Of TCP: the connection that it belongs to.
+};
+
+// Reads what a transport header says.
+static __always_inline bool parse_transport(void *at, void *end, struct packet *packet)
 {
+	struct claim *claim = &packet->claim;
 	if (claim->protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = at;
 		if ((void *)(tcp + 1) > end)
 			return false;
 		claim->port = tcp->dest;
-		*opening = tcp->syn && !tcp->ack;
+		packet->opening = tcp->syn && !tcp->ack;
+		if (claim->version == 4) {
+			packet->tuple.ipv4.sport = tcp->source;
+			packet->tuple.ipv4.dport = tcp->dest;
+		} else {
+			packet->tuple.ipv6.sport = tcp->source;
+			packet->tuple.ipv6.dport = tcp->dest;
+		}
 		return true;
 	}
 	if (claim->protocol == IPPROTO_UDP) {
@@ -85,34 +100,38 @@ static __always_inline bool parse_transport(void *at, void *end, struct claim *c
 }
 
 // Only without options, so that the transport header's place is known, and unfragmented.
-static __always_inline bool parse_ipv4(void *at, void *end, struct claim *claim, bool *opening)
+static __always_inline bool parse_ipv4(void *at, void *end, struct packet *packet)
 {
 	struct iphdr *ip = at;
 	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl != 5)
 		return false;
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT_MASK))
 		return false;
-	claim->version = 4;
-	claim->protocol = ip->protocol;
-	__builtin_memcpy(claim->address, &ip->daddr, sizeof(ip->daddr));
-	return parse_transport(ip + 1, end, claim, opening);
+	packet->claim.version = 4;
+	packet->claim.protocol = ip->protocol;
+	__builtin_memcpy(packet->claim.address, &ip->daddr, sizeof(ip->daddr));
+	packet->tuple.ipv4.saddr = ip->saddr;
+	packet->tuple.ipv4.daddr = ip->daddr;
+	return parse_transport(ip + 1, end, packet);
 }
 
 // Only without extension headers, the fragment header among them.
-static __always_inline bool parse_ipv6(void *at, void *end, struct claim *claim, bool *opening)
+static __always_inline bool parse_ipv6(void *at, void *end, struct packet *packet)
 {
 	struct ipv6hdr *ip = at;
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return false;
-	claim->version = 6;
-	claim->protocol = ip->nexthdr;
-	__builtin_memcpy(claim->address, &ip->daddr, sizeof(ip->daddr));
-	return parse_transport(ip + 1, end, claim, opening);
+	packet->claim.version = 6;
+	packet->claim.protocol = ip->nexthdr;
+	__builtin_memcpy(packet->claim.address, &ip->daddr, sizeof(ip->daddr));
+	__builtin_memcpy(packet->tuple.ipv6.saddr, &ip->saddr, sizeof(ip->saddr));
+	__builtin_memcpy(packet->tuple.ipv6.daddr, &ip->daddr, sizeof(ip->daddr));
+	return parse_transport(ip + 1, end, packet);
 }
 
 // Reads the claim that a frame falls under, if it is of a kind that can be claimed. In a frame of several buffers only
 // the first one is looked at: drivers put the headers there.
-static __always_inline bool parse_frame(struct xdp_md *ctx, struct claim *claim, bool *opening)
+static __always_inline bool parse_frame(struct xdp_md *ctx, struct packet *packet)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
@@ -128,37 +147,52 @@ static __always_inline bool parse_frame(struct xdp_md *ctx, struct claim *claim,
 		at = tag + 1;
 	}
 	if (ethertype == bpf_htons(ETH_P_IP))
-		return parse_ipv4(at, end, claim, opening);
+		return parse_ipv4(at, end, packet);
 	if (ethertype == bpf_htons(ETH_P_IPV6))
-		return parse_ipv6(at, end, claim, opening);
+		return parse_ipv6(at, end, packet);
 	return false;
 }
 
-static __always_inline bool holds(void *claims, struct claim *claim, bool opening)
+static __always_inline bool holds(void *claims, struct packet *packet)
 {
-	__u8 *opens = bpf_map_lookup_elem(claims, claim);
-	return opens && (*opens || !opening);
+	__u8 *opens = bpf_map_lookup_elem(claims, &packet->claim);
+	return opens && (*opens || !packet->opening);
+}
+
+// Whether a packet belongs to a connection of the kernel's. There are such on a claimed port: who listens on it does so
+// in the kernel, too, and what was accepted there before the port was claimed, or while nobody owned the queue, stays
+// there. A connection that is only remembered (TIME-WAIT) does not count: a new one may have its place.
+static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet)
+{
+	__u32 len = packet->claim.version == 4 ? sizeof(packet->tuple.ipv4) : sizeof(packet->tuple.ipv6);
+	struct bpf_sock *sock = bpf_skc_lookup_tcp(ctx, &packet->tuple, len, BPF_F_CURRENT_NETNS, 0);
+	if (!sock)
+		return false;
+	__u32 state = sock->state;
+	bpf_sk_release(sock);
+	return state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT && state != BPF_TCP_CLOSE;
 }
 
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the
 // program only if they agree on both.
 SEC("xdp.frags")
-int userstack_1(struct xdp_md *ctx)
+int userstack_2(struct xdp_md *ctx)
 {
 	__u32 queue = ctx->rx_queue_index;
 	void *claims = bpf_map_lookup_elem(&claims_by_queue, &queue);
 	if (!claims)
 		return XDP_PASS;
 
-	struct claim claim = {};
-	bool opening = false;
-	if (!parse_frame(ctx, &claim, &opening))
+	struct packet packet = {};
+	if (!parse_frame(ctx, &packet))
 		return XDP_PASS;
-	if (!holds(claims, &claim, opening)) {
-		__builtin_memset(claim.address, 0, sizeof(claim.address));
-		if (!holds(claims, &claim, opening))
+	if (!holds(claims, &packet)) {
+		__builtin_memset(packet.claim.address, 0, sizeof(packet.claim.address));
+		if (!holds(claims, &packet))
 			return XDP_PASS;
 	}
+	if (packet.claim.protocol == IPPROTO_TCP && is_kernels(ctx, &packet))
+		return XDP_PASS;
 	return bpf_redirect_map(&xsks, queue, XDP_PASS);
 }
 

@@ -4,9 +4,9 @@ mod common;
 
 use common::attached::{Pass, Program, Redirect, Verdict};
 use common::frame::{self, ACK, SYN, TCP, UDP};
-use common::network::Network;
+use common::network::{ADDRESS_V4, Network, ip};
 use common::receiver::Receiver;
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use xdp_prog::{CLAIMS_MAX, ClaimKey, Mode, QUEUES_MAX, Steering};
 
@@ -66,6 +66,38 @@ fn released_claim_passes() {
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Pass);
     let error = owner.steering.release(&key(TCP, "10.0.0.1", 80)).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
+fn connections_that_the_kernel_has_on_a_claimed_port_stay_its_own() {
+    let owner = Owner::new();
+    ip("link set lo up");
+    let listener = TcpListener::bind((ADDRESS_V4, 80)).unwrap();
+    let client = TcpStream::connect((ADDRESS_V4, 80)).unwrap();
+    let (server, peer) = listener.accept().unwrap();
+    owner.claim(TCP, ADDRESS_V4, 80, true);
+
+    let to_server = |flags| frame::tcp_from(&peer.to_string(), &format!("{ADDRESS_V4}:80"), flags);
+    owner.check(&to_server(ACK), Pass);
+    owner.check(&to_server(SYN), Pass);
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
+    owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
+
+    // Closed by the server first, the connection is only remembered there.
+    drop(server);
+    drop(client);
+    while listening_end_is_open(peer.port()) {
+        std::thread::yield_now();
+    }
+    owner.check(&to_server(SYN), Redirect);
+}
+
+/// Whether the kernel has an end at port 80 towards `port` in another state than TIME-WAIT (6). proc(5).
+fn listening_end_is_open(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let ends = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = ends.filter(|end| end[1].ends_with(":0050") && end[2].ends_with(&format!(":{port:04X}")));
+    ours.any(|end| end[3] != "06")
 }
 
 #[test]

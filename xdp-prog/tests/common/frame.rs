@@ -1,6 +1,6 @@
 //! Ethernet frames, as plain bytes that a test may then bend.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
@@ -27,6 +27,15 @@ pub fn tcp(destination: &str, flags: u8) -> Vec<u8> {
     segment[12] = 5 << 4;
     segment[13] = flags;
     frame(destination.ip(), TCP, &segment)
+}
+
+/// The same from a given IPv4 source.
+pub fn tcp_from(source: &str, destination: &str, flags: u8) -> Vec<u8> {
+    let source: SocketAddrV4 = source.parse().unwrap();
+    let mut frame = tcp(destination, flags);
+    frame[ETHERNET_LEN + 12..ETHERNET_LEN + 16].copy_from_slice(&source.ip().octets());
+    frame[ETHERNET_LEN + 20..ETHERNET_LEN + 22].copy_from_slice(&source.port().to_be_bytes());
+    frame
 }
 
 /// The same frame behind an 802.1Q tag, or one of another EtherType.
