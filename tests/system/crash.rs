@@ -107,6 +107,8 @@ fn the_worker_that_replaces_a_killed_one_is_served() {
     // SAFETY: the worker is a child of a child of ours that is alive, so the id is its own; no memory is passed.
     unsafe { libc::kill(worker as i32, libc::SIGKILL) };
     until("a new worker to claim the port", || {
+        // It tries again when a connection has come through the kernel.
+        fetches(&hosts, &NGINX);
         let new = with_children(master.pid()).into_iter().find(|&pid| pid != master.pid() && pid != worker)?;
         is_claimed(new, NGINX.port).then_some(())
     });

@@ -61,7 +61,8 @@ fn several_queues_serve_one_process() {
         // The peer's kernel spreads the connections over the queues by their hash.
         let ab = Program::new(["ab", "-q", "-n1000", "-c16", &url]).run(&hosts.peer).succeeded();
         assert!(ab.text().contains("Failed requests:        0"), "{}", ab.text());
-        assert!(hosts.ours.kernel_tcp().is_silent());
+        let kernel_tcp = hosts.ours.kernel_tcp();
+        assert!(kernel_tcp.is_silent(), "{queues} queues: {kernel_tcp:?}");
         // ab has opened some more by the time it has its last answer.
         assert!(server.stop(LIGHTTPD.stop_signal).stats.get("flows_accepted") >= 1000);
     }
