@@ -8,7 +8,7 @@ use crate::description::{Role, Watch};
 use crate::epoll_set::cookie::Cookie;
 use crate::epoll_set::{EpollSet, Item};
 use crate::fd_table::{self, Entry};
-use crate::limits::{ITEMS_MAX, KERNEL_ASK_PERIOD};
+use crate::limits::ITEMS_MAX;
 use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
 use crate::world::{self, World};
@@ -186,21 +186,29 @@ pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mas
         let now = clock::now();
         world.turn(now);
         let ours = collect(&mut world, key, events)?;
-        let epfd = world.sets.get(key).ok_or(Errno::EBADF)?.epfd;
+        let set = world.sets.get_mut(key).ok_or(Errno::EBADF)?;
+        let epfd = set.epfd;
         if ours > 0 {
+            let asks = ours < events.len() && set.is_time_to_ask(now);
             drop(world);
             thread::expect_replies(ours);
-            let mut total = ours;
-            if ours < events.len() && thread::wait_is_one_in(KERNEL_ASK_PERIOD) {
-                total += ask_kernel(key, epfd, &mut events[ours..], Some(Duration::ZERO), mask).unwrap_or(0);
-            }
-            return Ok(total);
+            let asked =
+                if asks { ask_kernel(key, epfd, &mut events[ours..], ONCE, mask) } else { Ok(Asked::default()) };
+            // What was collected is not to be lost to an error.
+            return Ok(ours + asked.unwrap_or_default().kept);
         }
         if may_spin {
             let turns = world::turns();
             drop(world);
-            may_spin = spin(turns, until);
-            continue;
+            let mut asked = Ok(Asked::default());
+            may_spin = spin(turns, until, || {
+                asked = ask_kernel(key, epfd, events, ONCE, mask);
+                asked != Ok(Asked::default())
+            });
+            match asked? {
+                Asked { kept: 0, .. } => continue,
+                Asked { kept, .. } => return Ok(kept),
+            }
         }
         let wake_at = earliest(until, world.deadline());
         begin_sleep(&mut world, key);
@@ -211,7 +219,7 @@ pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mas
         };
         end_sleep(key);
         let is_over = until.is_some_and(|until| until <= clock::now());
-        match asked? {
+        match asked?.kept {
             0 if is_over => {
                 let mut world = world::enter()?;
                 world.turn(clock::now());
@@ -250,6 +258,18 @@ fn end_sleep(key: Key) {
     }
 }
 
+/// Not to wait at all.
+const ONCE: Option<Duration> = Some(Duration::ZERO);
+
+/// What the real epoll instance has reported.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Asked {
+    /// Events of the application's, now at the front.
+    kept: usize,
+    /// Events of our own.
+    own: usize,
+}
+
 /// Waits in the real epoll instance, and keeps only what is the application's.
 fn ask_kernel(
     key: Key,
@@ -257,7 +277,7 @@ fn ask_kernel(
     events: &mut [epoll_event],
     timeout: Option<Duration>,
     mask: SignalMask,
-) -> Result<usize, Errno> {
+) -> Result<Asked, Errno> {
     let room = events.len().min(ITEMS_MAX);
     let count = sys::epoll_wait(epfd, &mut events[..room], timeout, mask)?;
     let mut kept = 0;
@@ -272,7 +292,7 @@ fn ask_kernel(
             Some(Cookie::Wake | Cookie::Ring) => {}
         }
     }
-    Ok(kept)
+    Ok(Asked { kept, own: count - kept })
 }
 
 /// The kernel has a connection for a listener: the set is to say so.

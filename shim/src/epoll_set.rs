@@ -5,9 +5,10 @@
 //! level-triggered registration goes round in it for as long as it is ready, an edge-triggered one enters it when
 //! something happens, and what is reported is what is true at that time.
 
-use crate::limits::ITEMS_MAX;
-use crate::sys;
+use crate::limits::{ITEMS_MAX, KERNEL_ASK_PERIOD};
+use crate::{clock, sys};
 use libc::{EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLONESHOT, EPOLLWAKEUP};
+use stack::Instant;
 use stack::slab::{Key, Slab};
 use std::collections::VecDeque;
 use std::os::fd::RawFd;
@@ -67,6 +68,8 @@ pub struct EpollSet {
     /// The real one is itself watched through the kernel, which has to see that we have something.
     is_nested: bool,
     is_woken: bool,
+    /// When the real one is to be asked, though there is something of ours to report.
+    ask_at: Instant,
     items: Slab<Item>,
     queue: VecDeque<Key>,
 }
@@ -81,6 +84,7 @@ impl EpollSet {
             sleepers: 0,
             is_nested: false,
             is_woken: false,
+            ask_at: Instant::ZERO,
             items: Slab::new(ITEMS_MAX),
             queue: VecDeque::new(),
         }
@@ -158,6 +162,15 @@ impl EpollSet {
             }
         }
         count
+    }
+
+    /// Whether the real one has not been asked for so long that its fds are due, ready or not.
+    pub fn is_time_to_ask(&mut self, now: Instant) -> bool {
+        let is_time = self.ask_at <= now;
+        if is_time {
+            self.ask_at = clock::after(now, KERNEL_ASK_PERIOD).unwrap_or(now);
+        }
+        is_time
     }
 
     /// From now on the real epoll instance is to be readable while there is something to look at.

@@ -36,8 +36,12 @@ pub const SPIN_US_MAX: u32 = 1_000_000;
 /// What waking up from a sleep costs, about: a sleep that was no longer than this and a spin was not worth it.
 pub const WAKE_COST: Duration = Duration::from_micros(20);
 
-/// How often a waiting thread that always finds sockets of ours ready asks the kernel for its own: one in so many.
-pub const KERNEL_ASK_PERIOD: u32 = 16;
+/// How long a thread whose waits always find sockets of ours ready goes without asking the kernel for its own: a
+/// fraction of what a kernel's event takes to arrive, and many waits of a busy server.
+pub const KERNEL_ASK_PERIOD: Duration = Duration::from_micros(50);
+
+/// How often a spinning thread looks at the kernel's fds: 0.3 us of system call each time.
+pub const SPIN_LOOK_PERIOD: Duration = Duration::from_micros(10);
 
 /// How often the keeper looks whether an active process still attends to its stack.
 pub const KEEPER_PERIOD: Duration = Duration::from_millis(10);

@@ -37,7 +37,8 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
             return Ok(fds.iter().filter(|fd| fd.revents != 0).count());
         }
         if may_spin {
-            may_spin = spin(world::turns(), until);
+            let turns = world::turns();
+            may_spin = spin(turns, until, || ask_kernel(fds, &mut kernel).is_ok_and(|theirs| theirs > 0));
             continue;
         }
         let mut world = world::enter()?;

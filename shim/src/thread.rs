@@ -9,7 +9,6 @@ thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
     static REPLIES_OWED: Cell<u32> = const { Cell::new(0) };
     static SPIN_CREDIT_US: Cell<u32> = const { Cell::new(u32::MAX) };
-    static WAITS: Cell<u32> = const { Cell::new(0) };
     static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
 }
 
@@ -58,11 +57,4 @@ pub fn polls_with_calls() -> bool {
     let tries = TRIES.get().saturating_add(1);
     TRIES.set(tries);
     tries > TRIES_AFTER_WAIT
-}
-
-/// Counts a wait, and says whether it is one in `period`.
-pub fn wait_is_one_in(period: u32) -> bool {
-    let waits = WAITS.get().wrapping_add(1);
-    WAITS.set(waits);
-    waits.is_multiple_of(period)
 }

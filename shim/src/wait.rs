@@ -5,7 +5,7 @@
 //! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
 
 use crate::description::Description;
-use crate::limits::WAKE_COST;
+use crate::limits::{SPIN_LOOK_PERIOD, WAKE_COST};
 use crate::sys::SignalMask;
 use crate::waker::WakerId;
 use crate::world::{self, World};
@@ -91,7 +91,7 @@ pub fn complete<T>(
         if may_spin {
             let turns = world::turns();
             drop(world);
-            may_spin = spin(turns, until);
+            may_spin = spin(turns, until, || false);
             world = world::enter()?;
             continue;
         }
@@ -126,24 +126,33 @@ pub fn readable(fd: RawFd) -> pollfd {
     pollfd { fd, events: libc::POLLIN, revents: 0 }
 }
 
-/// Spins for as long as this thread's recent waits have shown to be worth it, at most until `until`; true if there is
-/// something to look at: a frame, or what another thread's turn has changed since `turns`.
-pub fn spin(turns: u64, until: Option<Instant>) -> bool {
-    /// Looks between two looks at the clock.
-    const LOOKS: u32 = 16;
+/// Spins for as long as this thread's recent waits have shown to be worth it, at most until `until`. True if there is
+/// something to look at: a frame, what another thread's turn has changed since `turns`, or what `look` has found; that
+/// is called at once, and every [`SPIN_LOOK_PERIOD`] from then on.
+pub fn spin(turns: u64, until: Option<Instant>, mut look: impl FnMut() -> bool) -> bool {
+    /// Looks at the rings between two looks at the clock.
+    const RING_LOOKS: u32 = 16;
 
     let spin_us_max = config::get().map_or(0, |settings| settings.spin_us_max);
     let credit_us = thread::spin_credit_us(spin_us_max);
-    let start = clock::now();
-    let end = earliest(clock::after(start, Duration::from_micros(credit_us.into())), until);
-    while credit_us > 0 && end.is_some_and(|end| clock::now() < end) {
-        for _ in 0..LOOKS {
+    let mut now = clock::now();
+    let end = earliest(clock::after(now, Duration::from_micros(credit_us.into())), until);
+    let mut look_at = now;
+    while credit_us > 0 && end.is_some_and(|end| now < end) {
+        if look_at <= now {
+            if look() {
+                return true;
+            }
+            look_at = clock::after(now, SPIN_LOOK_PERIOD).unwrap_or(now);
+        }
+        for _ in 0..RING_LOOKS {
             if world::is_rx_pending() || world::turns() != turns {
                 thread::set_spin_credit_us(spin_us_max);
                 return true;
             }
             std::hint::spin_loop();
         }
+        now = clock::now();
     }
     false
 }
