@@ -43,8 +43,9 @@ pub const KERNEL_ASK_PERIOD: Duration = Duration::from_micros(50);
 /// How often a spinning thread looks at the kernel's fds: 0.3 us of system call each time.
 pub const SPIN_LOOK_PERIOD: Duration = Duration::from_micros(10);
 
-/// How often the keeper looks whether an active process still attends to its stack.
-pub const KEEPER_PERIOD: Duration = Duration::from_millis(10);
+/// How often the keeper looks whether an active process still attends to its stack: so long may a reply wait that was to
+/// go out with others, when the thread that has them to make is slow. Some 0.1 % of a processor.
+pub const KEEPER_PERIOD: Duration = Duration::from_millis(2);
 
 /// The keeper's stack: it only turns the stack.
 pub const KEEPER_STACK_LEN: usize = 256 << 10;

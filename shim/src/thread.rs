@@ -8,6 +8,7 @@ use std::cell::Cell;
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
     static REPLIES_OWED: Cell<u32> = const { Cell::new(0) };
+    static LAST_TO_REPLY: Cell<u64> = const { Cell::new(0) };
     static SPIN_CREDIT_US: Cell<u32> = const { Cell::new(u32::MAX) };
     static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
 }
@@ -26,19 +27,17 @@ pub fn set_inside(inside: bool) {
 /// replies to all but the last may go out with it.
 pub fn expect_replies(ready: usize) {
     TRIES.set(0);
-    REPLIES_OWED.set(ready.saturating_sub(1) as u32);
+    REPLIES_OWED.set(ready as u32);
+    LAST_TO_REPLY.set(0);
 }
 
-/// Whether what this thread has just queued is to go out now: not while more replies are expected to follow.
-pub fn reply_is_last() -> bool {
-    let owed = REPLIES_OWED.get();
-    REPLIES_OWED.set(owed.saturating_sub(1));
-    owed == 0
-}
-
-/// Whether more replies are expected to follow.
-pub fn owes_replies() -> bool {
-    REPLIES_OWED.get() > 0
+/// Whether what this thread has just queued on `socket`, a close included, is to go out now: not while replies on others
+/// are expected to follow. A reply may be queued in several pieces.
+pub fn reply_is_last(socket: u64) -> bool {
+    if LAST_TO_REPLY.replace(socket) != socket {
+        REPLIES_OWED.set(REPLIES_OWED.get().saturating_sub(1));
+    }
+    REPLIES_OWED.get() == 0
 }
 
 /// How long this thread may spin, in microseconds: at most `max`.

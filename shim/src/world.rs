@@ -176,8 +176,8 @@ impl World {
     }
 
     /// Sends what the calls since the last turn have left to send, unless this thread is about to add more.
-    pub fn flush_reply(&mut self) {
-        if thread::reply_is_last()
+    pub fn flush_reply(&mut self, key: Key) {
+        if thread::reply_is_last(key.to_bits())
             && let Some(stack) = self.stack()
         {
             stack.flush(clock::now());

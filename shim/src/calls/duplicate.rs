@@ -60,7 +60,7 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
             if let Some(stack) = world.stack() {
                 endpoints = stack.tcp_endpoints(id);
                 stack.tcp_close(id, reset);
-                if !thread::owes_replies() {
+                if thread::reply_is_last(key.to_bits()) {
                     stack.flush(now);
                 }
             }
