@@ -101,6 +101,8 @@ static void used_again(void)
 	union address name;
 	socklen_t len = sizeof name;
 	struct pollfd look = {.fd = fd, .events = POLLIN | POLLOUT};
+	if (pipe(ends))
+		give_up("pipe");
 	TRY(close(fd));
 	TRY(recv(fd, &byte, 1, 0));
 	TRY(send(fd, &byte, 1, 0));
@@ -114,8 +116,6 @@ static void used_again(void)
 	TRY(shutdown(fd, SHUT_RD));
 	TRY(poll(&look, 1, 0));
 	say_bits("closed", look.revents);
-	if (pipe(ends))
-		give_up("pipe");
 	TRY(dup2(ends[0], fd) == fd);
 	TRY(write(ends[1], "x", 1));
 	TRY(read(fd, &byte, 1));

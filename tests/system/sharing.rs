@@ -1,6 +1,6 @@
 //! One interface, many users: several preloaded processes, the kernel's own services, other interfaces.
 
-use userstack_tests::servers::{LIGHTTPD, PYTHON, REDIS, Server};
+use userstack_tests::servers::{LIGHTTPD, NGINX_WITHOUT_MASTER, PYTHON, REDIS, Server};
 use userstack_tests::{
     Family, Host, Hosts, Program, Running, Scratch, Stack, Wiring, attached_mode, is_claimed, until, www,
 };
@@ -56,15 +56,15 @@ fn several_queues_serve_one_process() {
     www::write_files(&files);
     for queues in [2, 4] {
         let hosts = Hosts::wired(Wiring { queues, ..Wiring::default() });
-        let server = LIGHTTPD.start(&hosts.ours, Family::V6, Stack::Preloaded, &files);
-        let url = format!("http://{}/small", hosts.ours.authority(Family::V6, LIGHTTPD.port));
+        let server = NGINX_WITHOUT_MASTER.start(&hosts.ours, Family::V6, Stack::Preloaded, &files);
+        let url = format!("http://{}/small", hosts.ours.authority(Family::V6, NGINX_WITHOUT_MASTER.port));
         // The peer's kernel spreads the connections over the queues by their hash.
         let ab = Program::new(["ab", "-q", "-n1000", "-c16", &url]).run(&hosts.peer).succeeded();
         assert!(ab.text().contains("Failed requests:        0"), "{}", ab.text());
         let kernel_tcp = hosts.ours.kernel_tcp();
         assert!(kernel_tcp.is_silent(), "{queues} queues: {kernel_tcp:?}");
         // ab has opened some more by the time it has its last answer.
-        assert!(server.stop(LIGHTTPD.stop_signal).stats.get("flows_accepted") >= 1000);
+        assert!(server.stop(NGINX_WITHOUT_MASTER.stop_signal).stats.get("flows_accepted") >= 1000);
     }
 }
 
