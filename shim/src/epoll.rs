@@ -179,7 +179,9 @@ pub fn watch_new_listener(world: &mut World, key: Key) {
 /// # Errors
 /// `EINTR`: a signal handler ran. `EBADF`: closed.
 pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
-    let until = timeout.and_then(|timeout| clock::after(clock::now(), timeout));
+    let start = clock::now();
+    thread::begin_wait(start);
+    let until = timeout.and_then(|timeout| clock::after(start, timeout));
     let mut may_spin = timeout != Some(Duration::ZERO);
     loop {
         let mut world = world::enter()?;
@@ -191,7 +193,7 @@ pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mas
         if ours > 0 {
             let asks = ours < events.len() && set.is_time_to_ask(now);
             drop(world);
-            thread::expect_replies(ours);
+            thread::end_wait();
             let asked =
                 if asks { ask_kernel(key, epfd, &mut events[ours..], ONCE, mask) } else { Ok(Asked::default()) };
             // What was collected is not to be lost to an error.

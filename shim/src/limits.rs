@@ -86,3 +86,16 @@ pub const LOG_LINE_LEN: usize = 512;
 /// Calls that find nothing after a wait, before they turn the stack: an event loop reads each of its sockets until
 /// there is no more, and what a turn in between brought would be acknowledged before it is answered.
 pub const TRIES_AFTER_WAIT: u32 = 256;
+
+/// A thread that sends more, or waits, so soon after it has sent something goes on promptly: an event loop.
+pub const PROMPT_RETURN: stack::Duration = stack::Duration::from_micros(100);
+
+/// How often in a row a thread has to come to wait promptly before what it sends is held back until it waits.
+pub const PROMPT_RETURNS_MIN: u32 = 16;
+
+/// How long that is held back while the thread has more to send: some replies for one kick, without letting the peers
+/// stand idle.
+pub const HOLD_BACK_MAX: stack::Duration = stack::Duration::from_micros(50);
+
+/// The same for a file that fits it: an icon, a page of text.
+pub const SENDFILE_SMALL_LEN: usize = 4096;

@@ -22,7 +22,9 @@ pub fn is_ours(fds: &[pollfd]) -> bool {
 /// # Errors
 /// `EINTR`: a signal handler ran.
 pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
-    let until = timeout.and_then(|timeout| clock::after(clock::now(), timeout));
+    let start = clock::now();
+    thread::begin_wait(start);
+    let until = timeout.and_then(|timeout| clock::after(start, timeout));
     let mut may_spin = true;
     let mut kernel = fds.to_vec();
     loop {
@@ -33,7 +35,7 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
         drop(world);
         let theirs = ask_kernel(fds, &mut kernel)?;
         if ours + theirs > 0 || until.is_some_and(|until| until <= now) {
-            thread::expect_replies(ours);
+            thread::end_wait();
             return Ok(fds.iter().filter(|fd| fd.revents != 0).count());
         }
         if may_spin {

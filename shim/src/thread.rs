@@ -2,13 +2,15 @@
 //!
 //! All of it is `const`-initialised and has no destructor: applications close fds in late thread-exit handlers.
 
-use crate::limits::TRIES_AFTER_WAIT;
+use crate::limits::{HOLD_BACK_MAX, PROMPT_RETURN, PROMPT_RETURNS_MIN, TRIES_AFTER_WAIT};
+use stack::Instant;
 use std::cell::Cell;
 
 thread_local! {
     static INSIDE: Cell<bool> = const { Cell::new(false) };
-    static REPLIES_OWED: Cell<u32> = const { Cell::new(0) };
-    static LAST_TO_REPLY: Cell<u64> = const { Cell::new(0) };
+    static SENT_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+    static HELD_SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    static PROMPT_RETURNS: Cell<u32> = const { Cell::new(0) };
     static SPIN_CREDIT_US: Cell<u32> = const { Cell::new(u32::MAX) };
     static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
 }
@@ -23,21 +25,31 @@ pub fn set_inside(inside: bool) {
     INSIDE.set(inside);
 }
 
-/// Notes that a wait has returned `ready` sockets of ours: the calls that follow look at what its turn has brought, and
-/// replies to all but the last may go out with it.
-pub fn expect_replies(ready: usize) {
+/// Notes that a wait has returned: the calls that follow look at what its turn has brought.
+pub fn end_wait() {
     TRIES.set(0);
-    REPLIES_OWED.set(ready as u32);
-    LAST_TO_REPLY.set(0);
 }
 
-/// Whether what this thread has just queued on `socket`, a close included, is to go out now: not while replies on others
-/// are expected to follow. A reply may be queued in several pieces.
-pub fn reply_is_last(socket: u64) -> bool {
-    if LAST_TO_REPLY.replace(socket) != socket {
-        REPLIES_OWED.set(REPLIES_OWED.get().saturating_sub(1));
+/// Notes that this thread comes to wait, at `now`.
+pub fn begin_wait(now: Instant) {
+    HELD_SINCE.set(None);
+    if let Some(sent_at) = SENT_AT.take() {
+        let is_prompt = now <= sent_at + PROMPT_RETURN;
+        PROMPT_RETURNS.set(if is_prompt { PROMPT_RETURNS.get().saturating_add(1) } else { 0 });
     }
-    REPLIES_OWED.get() == 0
+}
+
+/// Whether what this thread has just queued, at `now`, may stay until it waits again: then what an event loop has to say
+/// to several goes out together, and a close with the last bytes. So it is, for a short time, with a thread that has
+/// shown to go on promptly after it has sent something; should it not for once, the keeper sends.
+pub fn may_hold_back(now: Instant) -> bool {
+    if SENT_AT.replace(Some(now)).is_some_and(|sent_at| now > sent_at + PROMPT_RETURN) {
+        PROMPT_RETURNS.set(0);
+    }
+    let since = HELD_SINCE.get().unwrap_or(now);
+    let holds = PROMPT_RETURNS.get() >= PROMPT_RETURNS_MIN && now <= since + HOLD_BACK_MAX;
+    HELD_SINCE.set(holds.then_some(since));
+    holds
 }
 
 /// How long this thread may spin, in microseconds: at most `max`.

@@ -79,7 +79,9 @@ pub fn complete<T>(
         world.turn(clock::now());
         return attempt(&mut world);
     }
-    let until = limit.and_then(|limit| clock::after(clock::now(), limit));
+    let start = clock::now();
+    thread::begin_wait(start);
+    let until = limit.and_then(|limit| clock::after(start, limit));
     let mut may_spin = true;
     loop {
         let now = clock::now();

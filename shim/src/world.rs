@@ -175,12 +175,13 @@ impl World {
         }
     }
 
-    /// Sends what the calls since the last turn have left to send, unless this thread is about to add more.
-    pub fn flush_reply(&mut self, key: Key) {
-        if thread::reply_is_last(key.to_bits())
+    /// Sends what the calls since the last turn have left to send, unless this thread is about to wait, which sends it.
+    pub fn flush_reply(&mut self) {
+        let now = clock::now();
+        if !thread::may_hold_back(now)
             && let Some(stack) = self.stack()
         {
-            stack.flush(clock::now());
+            stack.flush(now);
         }
     }
 

@@ -161,7 +161,8 @@ static __always_inline bool holds(void *claims, struct packet *packet)
 
 // Whether a packet belongs to a connection of the kernel's. There are such on a claimed port: who listens on it does so
 // in the kernel, too, and what was accepted there before the port was claimed, or while nobody owned the queue, stays
-// there. A connection that is only remembered (TIME-WAIT) does not count: a new one may have its place.
+// there, with its TIME-WAIT: in FIN-WAIT-2, too, the kernel keeps no more than that, and a SYN that reopens it is its own
+// to judge.
 static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet)
 {
 	__u32 len = packet->claim.version == 4 ? sizeof(packet->tuple.ipv4) : sizeof(packet->tuple.ipv6);
@@ -170,7 +171,7 @@ static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet
 		return false;
 	__u32 state = sock->state;
 	bpf_sk_release(sock);
-	return state != BPF_TCP_LISTEN && state != BPF_TCP_TIME_WAIT && state != BPF_TCP_CLOSE;
+	return state != BPF_TCP_LISTEN && state != BPF_TCP_CLOSE;
 }
 
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the

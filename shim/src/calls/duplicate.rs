@@ -3,7 +3,7 @@
 use crate::description::{Role, Shadow};
 use crate::fd_table::{self, Entry};
 use crate::world::{self, World};
-use crate::{clock, fork, sys, thread};
+use crate::{fork, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -51,7 +51,6 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
         return Some(false);
     }
     let reset = description.settings.linger_s == Some(0);
-    let now = clock::now();
     let mut is_kept = false;
     match &description.role {
         Role::Flow(flow) => {
@@ -60,9 +59,6 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
             if let Some(stack) = world.stack() {
                 endpoints = stack.tcp_endpoints(id);
                 stack.tcp_close(id, reset);
-                if thread::reply_is_last(key.to_bits()) {
-                    stack.flush(now);
-                }
             }
             is_kept = shadow == Shadow::Placeholder;
             if shadow == Shadow::Bound
@@ -81,6 +77,7 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
         }
         Role::Undecided | Role::Inherited => {}
     }
+    world.flush_reply();
     world.remove(key);
     if is_kept {
         world.placeholders.give_back(fd);

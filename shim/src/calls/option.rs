@@ -7,7 +7,7 @@ use super::duplicate;
 use crate::description::{Description, Role};
 use crate::log::warn_once;
 use crate::world::{self, World};
-use crate::{args, clock, stats};
+use crate::{args, stats};
 use libc::{c_int, linger, timeval};
 use stack::Errno;
 use stack::slab::Key;
@@ -98,7 +98,7 @@ fn apply(world: &mut World, key: Key) {
         (Some(Socket::Flow(id)), Some(stack)) => {
             stack.tcp_set_options(id, options);
             if !is_corked {
-                stack.flush(clock::now());
+                world.flush_reply();
             }
         }
         (Some(Socket::Listener(id)), Some(stack)) => stack.tcp_set_listener_options(id, options),

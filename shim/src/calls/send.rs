@@ -36,7 +36,7 @@ pub fn send<'a>(
         let before = sent;
         let filled = fill(world, flow, pieces.clone(), &mut sent);
         if sent > before && flags & MSG_MORE == 0 && !world.description(key)?.settings.corked {
-            world.flush_reply(key);
+            world.flush_reply();
         }
         filled
     });

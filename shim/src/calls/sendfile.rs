@@ -1,7 +1,7 @@
 //! sendfile(2): from a file to a socket of ours, in pieces.
 
 use super::send::send;
-use crate::limits::{SENDFILE_PIECE_LEN, TRANSFER_LEN_MAX};
+use crate::limits::{SENDFILE_PIECE_LEN, SENDFILE_SMALL_LEN, TRANSFER_LEN_MAX};
 use crate::sys;
 use stack::Errno;
 use stack::slab::Key;
@@ -18,8 +18,21 @@ pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Res
         Some(offset) => offset,
         None => sys::seek(file, 0, libc::SEEK_CUR).map_err(no_file)?,
     };
-    let count = count.min(TRANSFER_LEN_MAX);
-    let mut piece = [0; SENDFILE_PIECE_LEN];
+    // What is cleared for a small file should be small.
+    let sent = match count {
+        ..=SENDFILE_SMALL_LEN => send_pieces::<SENDFILE_SMALL_LEN>(key, file, start, count)?,
+        _ => send_pieces::<SENDFILE_PIECE_LEN>(key, file, start, count.min(TRANSFER_LEN_MAX))?,
+    };
+    let end = start + sent as i64;
+    if offset.is_none() {
+        sys::seek(file, end, libc::SEEK_SET).map_err(no_file)?;
+    }
+    Ok((sent, end))
+}
+
+/// Sends `count` bytes of `file` from `start` on, by pieces of `LEN` bytes; an error only if none were sent.
+fn send_pieces<const LEN: usize>(key: Key, file: RawFd, start: i64, count: usize) -> Result<usize, Errno> {
+    let mut piece = [0; LEN];
     let mut sent = 0;
     let finished = loop {
         let wanted = piece.len().min(count - sent);
@@ -44,11 +57,7 @@ pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Res
     if sent == 0 {
         finished?;
     }
-    let end = start + sent as i64;
-    if offset.is_none() {
-        sys::seek(file, end, libc::SEEK_SET).map_err(no_file)?;
-    }
-    Ok((sent, end))
+    Ok(sent)
 }
 
 fn no_file(errno: Errno) -> Errno {

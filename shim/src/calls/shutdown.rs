@@ -1,6 +1,5 @@
 //! shutdown(2).
 
-use crate::clock;
 use crate::description::Role;
 use crate::{sys, world};
 use libc::c_int;
@@ -21,14 +20,13 @@ pub fn shutdown(fd: RawFd, key: Key, how: c_int) -> Result<Option<()>, Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let mut world = world::enter()?;
-    let now = clock::now();
     let done = match &world.description(key)?.role {
         Role::Undecided | Role::Inherited => return Ok(None),
         Role::Flow(flow) => {
             let id = flow.id;
             let stack = world.stack().ok_or(Errno::EBADF)?;
             let done = stack.tcp_shutdown(id, direction);
-            stack.flush(now);
+            world.flush_reply();
             done
         }
         // It stops listening unless only writing is over (linux/net/ipv4/af_inet.c).
