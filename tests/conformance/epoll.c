@@ -19,7 +19,7 @@ static void say_events(const char *label, int set)
 static void say_events_in_turns(const char *label, int set)
 {
 	uint32_t seen[16] = {0};
-	for (int turn = 0; turn < 64; turn++) {
+	for (int turn = 0; turn < 64; turn++, usleep(1000)) {
 		struct epoll_event events[8];
 		int n = epoll_wait(set, events, 8, 0);
 		for (int i = 0; i < n; i++)
@@ -305,7 +305,7 @@ static void mixed(void)
 	bool seen[6] = {0};
 	TRY(control(set, EPOLL_CTL_MOD, fd, EPOLLIN, 2));
 	for (int i = 0; i < 100; i++)
-		if (epoll_wait(set, &first, 1, 0) == 1)
+		if (epoll_wait(set, &first, 1, usleep(1000)) == 1)
 			seen[first.data.u64] = true;
 	printf("one at a time: pipe %d, flow %d, unix %d\n", seen[1], seen[2], seen[5]);
 	tell_number(1);
