@@ -67,6 +67,17 @@ macro_rules! export {
     };
 }
 
+/// The socket of ours at an fd, in a function that [`export`] exports. Any other fd ends that function: one of the
+/// kernel's passes through, and one that the application does not know of is `EBADF`, whatever the other arguments are.
+macro_rules! socket {
+    ($fd:expr) => {
+        match crate::fd_table::serve($fd)? {
+            Ok(socket) => socket,
+            Err(errno) => return crate::ret::failure(errno),
+        }
+    };
+}
+
 // What the libc crate lacks, as glibc's headers (bits/socket2.h, bits/unistd.h, bits/poll2.h, sys/epoll.h,
 // unistd.h) declare it.
 #[allow(missing_docs, clashing_extern_declarations)]

@@ -6,6 +6,7 @@
 use crate::limits::FDS_MAX;
 use crate::thread;
 use libc::c_int;
+use stack::Errno;
 use stack::slab::Key;
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
@@ -65,9 +66,6 @@ impl Entry {
     }
 }
 
-/// The bits of a key that is never handed out: no slot has this index.
-const NO_KEY: u64 = FDS_MAX as u64;
-
 fn slot(fd: RawFd) -> Option<&'static AtomicU64> {
     TABLE.get(usize::try_from(fd).ok()?)
 }
@@ -78,14 +76,26 @@ pub fn get(fd: RawFd) -> Option<Entry> {
     Entry::unpack(slot(fd)?.load(Ordering::Acquire))
 }
 
-/// The description behind `fd`, if it is a socket of ours. For an fd that the application does not know of it is one
-/// that there never is, so that every call ends in `EBADF`.
+/// The description behind `fd`, if it is a socket of ours.
 #[inline]
 pub fn socket(fd: c_int) -> Option<Key> {
     match get(fd)? {
         Entry::Socket(key) => Some(key),
+        _ => None,
+    }
+}
+
+/// The description to serve a call of the application on `fd` with; `None`: the kernel serves it.
+///
+/// # Errors
+/// `EBADF`: an fd that the application does not know of.
+#[inline]
+pub fn serve(fd: c_int) -> Option<Result<Key, Errno>> {
+    match get(fd)? {
+        Entry::Socket(key) => Some(Ok(key)),
         Entry::Epoll(_) => None,
-        Entry::Pooled | Entry::Internal => (!thread::is_inside()).then(|| Key::from_bits(NO_KEY)),
+        // Our own libraries use them.
+        Entry::Pooled | Entry::Internal => (!thread::is_inside()).then_some(Err(Errno::EBADF)),
     }
 }
 

@@ -10,6 +10,12 @@ fn fail(errno: Errno) {
     unsafe { *location = errno.0 };
 }
 
+/// -1 and errno.
+pub fn failure<T: From<i8>>(errno: Errno) -> Option<T> {
+    fail(errno);
+    Some(T::from(-1))
+}
+
 /// 0, or -1 and errno.
 pub fn status(result: Result<(), Errno>) -> Option<c_int> {
     number(result.map(|()| 0))

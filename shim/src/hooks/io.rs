@@ -4,7 +4,7 @@ use crate::args;
 use crate::calls::{receive, send, sendfile};
 use crate::export::{__read_chk as read_chk, __recv_chk as recv_chk, __recvfrom_chk as recvfrom_chk};
 use crate::limits::DISCARD_LEN_MAX;
-use crate::{fd_table, ret};
+use crate::ret;
 use libc::{MSG_PEEK, MSG_TRUNC, c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use stack::Errno;
 use stack::slab::Key;
@@ -93,28 +93,28 @@ unsafe fn send_file(socket: Key, file: c_int, offset: *mut off64_t, count: size_
 export! {
     /// read(2).
     fn read(fd: c_int, buf: *mut c_void, len: size_t) -> ssize_t = libc::read {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: read(2): `buf` has room for `len` bytes.
         ret::count(unsafe { read_bytes(socket, buf, len) })
     }
 
     /// read(2), as _FORTIFY_SOURCE calls it: the real one aborts if `buf_len` is too small.
     fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t) -> ssize_t = read_chk {
-        let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
+        let socket = Some(socket!(fd)).filter(|_| len <= buf_len)?;
         // SAFETY: read(2): `buf` has room for `len` bytes.
         ret::count(unsafe { read_bytes(socket, buf, len) })
     }
 
     /// recv(2).
     fn recv(fd: c_int, buf: *mut c_void, len: size_t, flags: c_int) -> ssize_t = libc::recv {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: recv(2): `buf` has room for `len` bytes.
         ret::count(unsafe { receive_bytes(socket, buf, len, flags) })
     }
 
     /// recv(2), fortified.
     fn __recv_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t, flags: c_int) -> ssize_t = recv_chk {
-        let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
+        let socket = Some(socket!(fd)).filter(|_| len <= buf_len)?;
         // SAFETY: recv(2): `buf` has room for `len` bytes.
         ret::count(unsafe { receive_bytes(socket, buf, len, flags) })
     }
@@ -123,7 +123,7 @@ export! {
     fn recvfrom(
         fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t,
     ) -> ssize_t = libc::recvfrom {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` is a length if it is there.
         ret::count(unsafe { receive_from(socket, buf, len, flags, address_len) })
     }
@@ -133,14 +133,14 @@ export! {
         fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t, flags: c_int,
         address: *mut sockaddr, address_len: *mut socklen_t,
     ) -> ssize_t = recvfrom_chk {
-        let socket = fd_table::socket(fd).filter(|_| len <= buf_len)?;
+        let socket = Some(socket!(fd)).filter(|_| len <= buf_len)?;
         // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` is a length if it is there.
         ret::count(unsafe { receive_from(socket, buf, len, flags, address_len) })
     }
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::recvmsg {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: recvmsg(2): `message` is one.
         ret::count(unsafe { args::message(message) }.and_then(|(_, pieces)| {
             // SAFETY: as above.
@@ -153,7 +153,7 @@ export! {
 
     /// readv(2).
     fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = libc::readv {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: readv(2): `iov` has `count` pieces.
         let pieces = unsafe { args::pieces(iov, count as size_t) };
         // SAFETY: as above.
@@ -162,14 +162,14 @@ export! {
 
     /// write(2).
     fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t = libc::write {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: write(2): `buf` has `len` bytes.
         ret::count(unsafe { send_bytes(socket, buf, len, 0) })
     }
 
     /// send(2).
     fn send(fd: c_int, buf: *const c_void, len: size_t, flags: c_int) -> ssize_t = libc::send {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: send(2): `buf` has `len` bytes.
         ret::count(unsafe { send_bytes(socket, buf, len, flags) })
     }
@@ -178,14 +178,14 @@ export! {
     fn sendto(
         fd: c_int, buf: *const c_void, len: size_t, flags: c_int, address: *const sockaddr, address_len: socklen_t,
     ) -> ssize_t = libc::sendto {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: sendto(2): `buf` has `len` bytes.
         ret::count(unsafe { send_bytes(socket, buf, len, flags) })
     }
 
     /// sendmsg(2).
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t = libc::sendmsg {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: sendmsg(2): `message` is one.
         let message = unsafe { args::message(message) };
         ret::count(message.and_then(|(_, pieces)| send::send(socket, pieces.readable(), flags)))
@@ -193,7 +193,7 @@ export! {
 
     /// writev(2).
     fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = libc::writev {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: writev(2): `iov` has `count` pieces.
         let pieces = unsafe { args::pieces(iov, count as size_t) };
         ret::count(pieces.and_then(|pieces| send::send(socket, pieces.readable(), 0)))
@@ -201,14 +201,14 @@ export! {
 
     /// sendfile(2).
     fn sendfile(to: c_int, file: c_int, offset: *mut off_t, count: size_t) -> ssize_t = libc::sendfile {
-        let socket = fd_table::socket(to)?;
+        let socket = socket!(to);
         // SAFETY: sendfile(2): `offset` is one, if it is there.
         ret::count(unsafe { send_file(socket, file, offset, count) })
     }
 
     /// sendfile(2), under its name for large files.
     fn sendfile64(to: c_int, file: c_int, offset: *mut off64_t, count: size_t) -> ssize_t = libc::sendfile64 {
-        let socket = fd_table::socket(to)?;
+        let socket = socket!(to);
         // SAFETY: sendfile(2): `offset` is one, if it is there.
         ret::count(unsafe { send_file(socket, file, offset, count) })
     }

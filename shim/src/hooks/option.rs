@@ -2,7 +2,7 @@
 
 use crate::args::{self, Answer};
 use crate::calls::{flags, option};
-use crate::{fd_table, ret};
+use crate::ret;
 use libc::{c_int, c_ulong, c_void, socklen_t};
 
 export! {
@@ -10,7 +10,7 @@ export! {
     fn getsockopt(
         fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t,
     ) -> c_int = libc::getsockopt {
-        let answer = option::get(fd_table::socket(fd)?, level, name).transpose()?;
+        let answer = option::get(socket!(fd), level, name).transpose()?;
         // SAFETY: getsockopt(2): `value` has room for `len` bytes.
         let to = unsafe { Answer::new(value, len) };
         ret::status(answer.and_then(|answer| to.write_option(answer.bytes())))
@@ -20,7 +20,7 @@ export! {
     fn setsockopt(
         fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t,
     ) -> c_int = libc::setsockopt {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: setsockopt(2): `value` has `len` bytes.
         let value = unsafe { args::bytes(value, len as usize) }.ok()?;
         ret::status(option::set(socket, level, name, value).transpose()?)
@@ -29,7 +29,7 @@ export! {
     /// ioctl(2).
     fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int
     = libc::ioctl as unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         let request = flags::Request::parse(request)?;
         // SAFETY: ioctl_tty(2), FIONREAD and TIOCOUTQ, and FIONBIO: they take a pointer to an int.
         let mut value = unsafe { args::value(argument) }.ok()?;

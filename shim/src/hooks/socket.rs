@@ -2,7 +2,7 @@
 
 use crate::args::{self, Answer};
 use crate::calls::{accept, connect, listen, open, shutdown};
-use crate::{fd_table, ret};
+use crate::ret;
 use libc::{c_int, sockaddr, socklen_t};
 
 export! {
@@ -13,18 +13,18 @@ export! {
 
     /// bind(2): the kernel's socket holds the port, so it is the kernel that binds.
     fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::bind {
-        ret::status(open::check_bind(fd_table::socket(fd)?).transpose()?)
+        ret::status(open::check_bind(socket!(fd)).transpose()?)
     }
 
     /// listen(2).
     fn listen(fd: c_int, backlog: c_int) -> c_int = libc::listen {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         ret::status(listen::listen(fd, socket, backlog).transpose()?)
     }
 
     /// accept(2).
     fn accept(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int = libc::accept {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: accept(2): `address` has room for `len` bytes, if it is there.
         let peer = unsafe { Answer::new(address, len) };
         ret::number(accept::accept(fd, socket, peer, 0))
@@ -32,7 +32,7 @@ export! {
 
     /// accept4(2).
     fn accept4(fd: c_int, address: *mut sockaddr, len: *mut socklen_t, flags: c_int) -> c_int = libc::accept4 {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: accept(2): `address` has room for `len` bytes, if it is there.
         let peer = unsafe { Answer::new(address, len) };
         ret::number(accept::accept(fd, socket, peer, flags))
@@ -40,7 +40,7 @@ export! {
 
     /// connect(2).
     fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::connect {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         // SAFETY: connect(2): `address` has `len` bytes.
         let remote = unsafe { args::address(address, len) };
         ret::status(connect::connect(fd, socket, remote).transpose()?)
@@ -48,7 +48,7 @@ export! {
 
     /// shutdown(2).
     fn shutdown(fd: c_int, how: c_int) -> c_int = libc::shutdown {
-        let socket = fd_table::socket(fd)?;
+        let socket = socket!(fd);
         ret::status(shutdown::shutdown(fd, socket, how).transpose()?)
     }
 }
