@@ -62,10 +62,8 @@ pub fn control(key: Key, control: Control) -> Result<(), Errno> {
 
 /// Notes that an epoll instance is added to another one of the kernel's, which from now on has to see what we have.
 pub fn note_nested(set: Key) {
-    if let Ok(mut world) = world::enter()
-        && let Some(set) = world.sets.get_mut(set)
-    {
-        set.nest();
+    if let Ok(mut world) = world::enter() {
+        world.nest(set);
     }
 }
 
@@ -187,11 +185,21 @@ pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mas
         let mut world = world::enter()?;
         let now = clock::now();
         world.turn(now);
-        let ours = collect(&mut world, key, events)?;
         let set = world.sets.get_mut(key).ok_or(Errno::EBADF)?;
         let epfd = set.epfd;
+        if set.is_kernel_next(now) {
+            drop(world);
+            let theirs = ask_kernel(key, epfd, events, ONCE, mask)?.kept;
+            if theirs > 0 {
+                thread::end_wait();
+                return Ok(theirs);
+            }
+            world = world::enter()?;
+        }
+        let ours = collect(&mut world, key, events)?;
         if ours > 0 {
-            let asks = ours < events.len() && set.is_time_to_ask(now);
+            let has_room = ours < events.len();
+            let asks = has_room && world.sets.get_mut(key).is_some_and(|set| set.is_time_to_ask(now));
             drop(world);
             thread::end_wait();
             let asked =
@@ -237,11 +245,7 @@ fn collect(world: &mut World, key: Key, events: &mut [epoll_event]) -> Result<us
     let World { sets, descriptions, network, .. } = world;
     let set = sets.get_mut(key).ok_or(Errno::EBADF)?;
     let stack = network.as_ref().map(|network| &network.stack);
-    let count = set.collect(events, |description| {
-        let description = descriptions.get_mut(description)?;
-        description.refresh_shadow();
-        Some(crate::description::poll_bits(description.readiness(stack)))
-    });
+    let count = set.collect(events, |description| world::bits_now(descriptions, stack, description));
     set.settle();
     Ok(count)
 }

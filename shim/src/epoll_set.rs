@@ -68,6 +68,8 @@ pub struct EpollSet {
     /// The real one is itself watched through the kernel, which has to see that we have something.
     is_nested: bool,
     is_woken: bool,
+    /// The last report was full of ours, and had no room for what the real one has.
+    is_full: bool,
     /// When the real one is to be asked, though there is something of ours to report.
     ask_at: Instant,
     items: Slab<Item>,
@@ -84,6 +86,7 @@ impl EpollSet {
             sleepers: 0,
             is_nested: false,
             is_woken: false,
+            is_full: false,
             ask_at: Instant::ZERO,
             items: Slab::new(ITEMS_MAX),
             queue: VecDeque::new(),
@@ -161,7 +164,28 @@ impl EpollSet {
                 self.queue.push_back(key);
             }
         }
+        self.is_full = count == into.len();
         count
+    }
+
+    /// Whether there is something ready; `bits` as for `collect`. What is queued and not ready any more is forgotten.
+    pub fn is_ready(&mut self, mut bits: impl FnMut(Key) -> Option<u32>) -> bool {
+        while let Some(&key) = self.queue.front() {
+            if let Some(item) = self.items.get_mut(key) {
+                if bits(item.description).unwrap_or(0) & item.events & !MODES != 0 {
+                    return true;
+                }
+                item.is_queued = false;
+            }
+            self.queue.pop_front();
+        }
+        self.settle();
+        false
+    }
+
+    /// Whether the real one is to be asked before ours are collected: they left it no room the last time.
+    pub fn is_kernel_next(&mut self, now: Instant) -> bool {
+        std::mem::take(&mut self.is_full) && self.is_time_to_ask(now)
     }
 
     /// Whether the real one has not been asked for so long that its fds are due, ready or not.
@@ -173,12 +197,13 @@ impl EpollSet {
         is_time
     }
 
-    /// From now on the real epoll instance is to be readable while there is something to look at.
-    pub fn nest(&mut self) {
-        self.is_nested = true;
+    /// From now on the real epoll instance is to be readable while there is something to look at. False if it is so
+    /// already.
+    pub fn nest(&mut self) -> bool {
         if !self.is_idle() {
             self.wake();
         }
+        !std::mem::replace(&mut self.is_nested, true)
     }
 
     /// Makes the real epoll instance report the wake-up.
@@ -379,6 +404,33 @@ mod tests {
         assert_eq!(rig.collect(2), [(1, IN), (2, IN)]);
         assert_eq!(rig.collect(2), [(3, IN), (1, IN)]);
         assert_eq!(rig.collect(8), [(2, IN), (3, IN), (1, IN)]);
+    }
+
+    #[test]
+    fn a_look_forgets_what_is_not_ready_any_more() {
+        let mut rig = Rig::new();
+        let (a, b) = (rig.add(1, IN), rig.add(2, IN));
+        rig.rise(a, IN);
+        rig.rise(b, IN);
+        rig.bits.insert(a.0, 0);
+        assert!(rig.set.is_ready(|description| rig.bits.get(&description).copied()));
+        rig.bits.insert(b.0, 0);
+        assert!(!rig.set.is_ready(|description| rig.bits.get(&description).copied()));
+        assert!(rig.set.is_idle());
+        rig.rise(a, IN);
+        assert_eq!(rig.collect(8), [(1, IN)]);
+    }
+
+    #[test]
+    fn the_kernel_is_next_where_it_had_no_room() {
+        let mut rig = Rig::new();
+        let a = rig.add(1, IN);
+        rig.rise(a, IN);
+        assert_eq!(rig.collect(2), [(1, IN)]);
+        assert!(!rig.set.is_kernel_next(Instant::ZERO));
+        assert_eq!(rig.collect(1), [(1, IN)]);
+        assert!(rig.set.is_kernel_next(Instant::ZERO));
+        assert!(!rig.set.is_kernel_next(Instant::ZERO));
     }
 
     #[test]

@@ -79,9 +79,7 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
                 fd.revents = POLLNVAL;
             }
             Some(Entry::Epoll(set)) => {
-                let Some(set) = world.sets.get_mut(set) else { continue };
-                set.nest();
-                fd.revents = if set.is_idle() { 0 } else { fd.events & POLLIN };
+                fd.revents = if world.nest(set) { fd.events & POLLIN } else { 0 };
             }
             Some(Entry::Socket(key)) => look_at_socket(world, key, fd, kernel),
         }
@@ -92,6 +90,9 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
 
 fn look_at_socket(world: &mut World, key: Key, fd: &mut pollfd, kernel: &mut pollfd) {
     attach::attach_for(world, key);
+    if let Ok(description) = world.description(key) {
+        description.refresh_shadow();
+    }
     let bits = world.bits(key).unwrap_or(POLLNVAL as u32) as c_short;
     match world.description(key).map(|description| &description.role) {
         Ok(Role::Undecided | Role::Inherited) => return,

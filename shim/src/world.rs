@@ -38,6 +38,8 @@ pub struct World {
     pub cannot_attach: bool,
     /// There are listeners that the stack does not yet know of.
     pub has_new_listeners: bool,
+    /// Sets that are watched through the kernel.
+    nested: Vec<Key>,
     /// Shadows of closed flows: their ports stay reserved in the kernel while the stack still uses them.
     lingering: VecDeque<(RawFd, SocketAddr)>,
 }
@@ -134,6 +136,13 @@ pub fn is_rx_pending() -> bool {
     world().try_lock().is_some_and(|mut world| world.is_rx_pending())
 }
 
+/// poll(2)'s bits for what is true of a socket now, its shadow included; `None` if it is gone.
+pub fn bits_now(descriptions: &mut Slab<Description>, stack: Option<&Stack>, key: Key) -> Option<u32> {
+    let description = descriptions.get_mut(key)?;
+    description.refresh_shadow();
+    Some(poll_bits(description.readiness(stack)))
+}
+
 impl World {
     fn new() -> Self {
         World {
@@ -144,6 +153,7 @@ impl World {
             network: None,
             cannot_attach: false,
             has_new_listeners: false,
+            nested: Vec::new(),
             lingering: VecDeque::new(),
         }
     }
@@ -169,6 +179,7 @@ impl World {
         keeper::note_turn();
         let has_changed = stack.poll(now);
         self.announce_ready();
+        self.settle_nested();
         self.finish_lingering();
         if has_changed {
             TURNS.fetch_add(1, Ordering::Release);
@@ -332,6 +343,28 @@ impl World {
         )
     }
 
+    /// From now on the kernel, too, is to see whether a set has something. Says whether it has.
+    pub fn nest(&mut self, key: Key) -> bool {
+        if self.sets.get_mut(key).is_some_and(EpollSet::nest) {
+            self.nested.push(key);
+        }
+        self.is_set_ready(key)
+    }
+
+    /// What nested sets had may have been read in the meantime: then the kernel is not to see it any more.
+    fn settle_nested(&mut self) {
+        for index in 0..self.nested.len() {
+            self.is_set_ready(self.nested[index]);
+        }
+    }
+
+    fn is_set_ready(&mut self, key: Key) -> bool {
+        let World { sets, descriptions, network, .. } = self;
+        let stack = network.as_ref().map(|network| &network.stack);
+        let Some(set) = sets.get_mut(key) else { return false };
+        set.is_ready(|description| bits_now(descriptions, stack, description))
+    }
+
     /// Ends our half of an epoll instance.
     pub fn close_set(&mut self, key: Key) {
         let Some(set) = self.sets.get(key) else { return };
@@ -347,6 +380,7 @@ impl World {
             fd_table::clear(fd);
             sys::close(fd);
         }
+        self.nested.retain(|&nested| nested != key);
         self.sets.remove(key);
     }
 }
