@@ -27,13 +27,15 @@ pub struct Patience {
     pub shadow: Option<RawFd>,
 }
 
-/// A timeout of socket(7).
+/// A time of socket(7).
 #[derive(Debug, Clone, Copy)]
 pub enum Timeout {
     /// SO_RCVTIMEO.
     Receive,
     /// SO_SNDTIMEO.
     Send,
+    /// SO_LINGER, which holds for a socket that does not block, too.
+    Linger,
 }
 
 impl Patience {
@@ -42,6 +44,9 @@ impl Patience {
     /// For a call that sends.
     pub const SEND: Self = Patience { timeout: Timeout::Send, dont_wait: false, shadow: None };
 
+    /// For a close that lingers.
+    pub const LINGER: Self = Patience { timeout: Timeout::Linger, dont_wait: false, shadow: None };
+
     /// The same, but not waiting if `dont_wait`.
     pub fn unless(self, dont_wait: bool) -> Self {
         Patience { dont_wait, ..self }
@@ -49,10 +54,12 @@ impl Patience {
 
     /// How long to wait: `None` is for ever.
     fn limit(self, description: &Description) -> Option<Duration> {
+        let settings = &description.settings;
         match self.timeout {
+            Timeout::Linger => settings.linger_s.map(|seconds| Duration::from_secs(seconds.max(0) as u64)),
             _ if self.dont_wait || description.nonblocking => Some(Duration::ZERO),
-            Timeout::Receive => description.settings.receive_timeout,
-            Timeout::Send => description.settings.send_timeout,
+            Timeout::Receive => settings.receive_timeout,
+            Timeout::Send => settings.send_timeout,
         }
     }
 }

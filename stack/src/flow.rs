@@ -204,10 +204,10 @@ impl Flow {
         self.shut_write || self.is_closed()
     }
 
-    /// The state, in TCP_INFO's numbers.
+    /// The state, in TCP_INFO's numbers. As on Linux, a TIME-WAIT is no longer the socket's.
     pub fn state(&self) -> TcpState {
         match self.socket().state() {
-            State::Closed => TcpState::Closed,
+            State::Closed | State::TimeWait => TcpState::Closed,
             State::Listen => TcpState::Listen,
             State::SynSent => TcpState::SynSent,
             State::SynReceived => TcpState::SynReceived,
@@ -217,7 +217,6 @@ impl Flow {
             State::CloseWait => TcpState::CloseWait,
             State::Closing => TcpState::Closing,
             State::LastAck => TcpState::LastAck,
-            State::TimeWait => TcpState::TimeWait,
         }
     }
 }

@@ -18,6 +18,12 @@ static void half_close(void)
 	TRY(recv(fd, bytes, 6, 0));
 	wait_for(fd, POLLHUP);
 	say_readiness("both are closed", fd);
+	TRY(shutdown(fd, SHUT_WR));
+	TRY(shutdown(fd, SHUT_RDWR));
+	union address name;
+	socklen_t len = sizeof name;
+	TRY(getpeername(fd, &name.any, &len));
+	TRY(getsockname(fd, &name.any, &len));
 	TRY(close(fd));
 }
 
@@ -272,6 +278,43 @@ static void count_what_comes(void)
 	TRY(sent == received);
 }
 
+// What the peer does not take keeps a lingering close for its whole time, on a flow that does not block, too.
+static void linger(void)
+{
+	struct linger linger = {.l_onoff = 1, .l_linger = 1};
+	struct timespec before, after;
+	int fd = flow();
+	TRY(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
+	tell_number(fill_up(fd));
+	clock_gettime(CLOCK_MONOTONIC, &before);
+	TRY(close(fd));
+	clock_gettime(CLOCK_MONOTONIC, &after);
+	long passed_ns = (after.tv_sec - before.tv_sec) * 1000000000 + after.tv_nsec - before.tv_nsec;
+	TRY(passed_ns >= 1000000000);
+	tell();
+}
+
+static void count_later(void)
+{
+	char bytes[65536];
+	int fd = flow();
+	uint64_t sent = await_number(), received = 0;
+	await();
+	for (ssize_t n; (n = read(fd, bytes, sizeof bytes)) > 0;)
+		received += n;
+	TRY(sent == received);
+}
+
+// One that the peer takes all of ends long before its time: the case would hang otherwise.
+static void linger_until_delivered(void)
+{
+	struct linger linger = {.l_onoff = 1, .l_linger = 10000};
+	int fd = flow();
+	TRY(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
+	write_pattern(fd, 1000000);
+	TRY(close(fd));
+}
+
 const struct test_case cases[] = {
 	{"half_close", FLOW, half_close, answer_a_half_close},
 	{"closed_by_the_peer", FLOW, closed_by_the_peer, close_our_half},
@@ -284,6 +327,8 @@ const struct test_case cases[] = {
 	{"reset_by_us", FLOW, reset_the_flow, see_a_reset},
 	{"close_with_unread_data", FLOW, close_with_unread_data, send_what_nobody_reads},
 	{"broken_pipe", FLOW, broken_pipe, close_at_once},
+	{"linger", FLOW, linger, count_later},
+	{"linger_until_delivered", FLOW, linger_until_delivered, wait_for_the_end},
 	{"return_with_queued_data", FLOW, return_with_queued_data, wait_for_the_end},
 	{"end_without_closing", FLOW, end_without_closing, wait_for_the_end},
 	{"end_with_a_full_queue", FLOW, end_with_a_full_queue, count_what_comes},

@@ -2,11 +2,13 @@
 
 use crate::description::{Role, Shadow};
 use crate::fd_table::{self, Entry};
+use crate::wait::{self, Patience};
 use crate::world::{self, World};
 use crate::{fork, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
+use stack::socket::tcp::{How, TcpState};
 use std::os::fd::RawFd;
 
 /// What stands behind `fd` for a call that would change that; `None`: the kernel's, or not this process's to change
@@ -24,8 +26,36 @@ pub fn close(fd: RawFd, entry: Entry) -> Result<(), Errno> {
         return Err(Errno::EBADF);
     }
     let mut world = world::enter().map_err(|_| Errno::EINTR)?;
+    if let Entry::Socket(key) = entry
+        && begin_lingering(&mut world, key)
+    {
+        drop(world);
+        // However the wait ends, the fd is closed.
+        let _ = wait::complete(key, Patience::LINGER, |world| has_delivered(world, key));
+        world = world::enter().map_err(|_| Errno::EINTR)?;
+    }
     detach(&mut world, fd, entry);
     Ok(())
+}
+
+/// Whether the close of a socket's last fd has to wait for what is queued (socket(7), SO_LINGER); if so, it has sent
+/// its FIN. With unread bytes it will send a RST, and need not wait.
+fn begin_lingering(world: &mut World, key: Key) -> bool {
+    let Ok(description) = world.description(key) else { return false };
+    let lingers = description.fds.len() == 1 && description.settings.linger_s.is_some_and(|seconds| seconds > 0);
+    let (Role::Flow(flow), true) = (&description.role, lingers) else { return false };
+    let id = flow.id;
+    world.stack().is_some_and(|stack| stack.tcp_queued(id).0 == 0 && stack.tcp_shutdown(id, How::Write).is_ok())
+}
+
+/// `EAGAIN` until the peer has acknowledged the FIN of a socket, and so all that went before it.
+fn has_delivered(world: &mut World, key: Key) -> Result<(), Errno> {
+    let Role::Flow(flow) = &world.description(key)?.role else { return Ok(()) };
+    let id = flow.id;
+    match world.stack().ok_or(Errno::EBADF)?.tcp_state(id) {
+        TcpState::FinWait1 | TcpState::Closing | TcpState::LastAck => Err(Errno::EAGAIN),
+        _ => Ok(()),
+    }
 }
 
 /// Takes `fd` from what stands behind it, and closes it.

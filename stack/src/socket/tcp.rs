@@ -57,7 +57,6 @@ pub enum TcpState {
     SynReceived = 3,
     FinWait1 = 4,
     FinWait2 = 5,
-    TimeWait = 6,
     Closed = 7,
     CloseWait = 8,
     LastAck = 9,
@@ -305,7 +304,7 @@ impl Stack {
     pub fn tcp_shutdown(&mut self, flow: FlowId, how: How) -> Result<(), Errno> {
         let key = flow.0;
         let flow = self.flows.get_mut(key).ok_or(Errno::ENOTCONN)?;
-        if flow.is_closed() {
+        if flow.state() == TcpState::Closed {
             return Err(Errno::ENOTCONN);
         }
         let before = Before::of(flow);
@@ -342,6 +341,8 @@ impl Stack {
             }
         }
         self.mark_dirty(key);
+        // One that is over already leaves its 4-tuple to the next at once.
+        self.bury_if_over(key, now);
     }
 
     /// What setsockopt changed.
