@@ -193,11 +193,14 @@ pub fn timeout_millis(millis: c_int) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
-/// An address that the application gave, if it is an IP address.
+/// An address that the application gave, if it is an IP address and not longer than any address.
 ///
 /// # Safety
 /// `address` is null or has `len` readable bytes.
 pub unsafe fn address(address: *const sockaddr, len: socklen_t) -> Option<SocketAddr> {
+    if len as usize > size_of::<AddressBuffer>() {
+        return None;
+    }
     // SAFETY: the caller's promise.
     parse_address(unsafe { bytes(address.cast(), len as usize) }.ok()?)
 }

@@ -1,7 +1,7 @@
 //! connect(2): through an interface of ours, or handed to the kernel.
 
 use crate::attach::{self, Network};
-use crate::description::{Flow, Role, Shadow};
+use crate::description::{Description, Flow, Role, Shadow};
 use crate::sys::{self, AddressBuffer};
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
@@ -21,7 +21,6 @@ use std::os::fd::RawFd;
 /// - `EISCONN`: done, or the socket listens. `ECONNREFUSED`, `ETIMEDOUT`: failed.
 /// - `ENETUNREACH`, `EHOSTUNREACH`, `EADDRNOTAVAIL`, and what bind(2) says of the port.
 pub fn connect(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Option<()>, Errno> {
-    let remote = remote.map(|remote| SocketAddr::new(remote.ip().to_canonical(), remote.port()));
     match begin(fd, key, remote)? {
         Begun::Kernel => Ok(None),
         Begun::Done => Ok(Some(())),
@@ -44,8 +43,12 @@ enum Begun {
 
 fn begin(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Begun, Errno> {
     let mut world = world::enter()?;
-    let role = &world.description(key)?.role;
-    let Some(remote) = remote else { return Ok(Begun::Kernel) };
+    let Description { role, family, .. } = world.description(key)?;
+    // What is no address of the socket's family, the kernel refuses.
+    let Some(remote) = remote.filter(|remote| remote.is_ipv6() == (*family == libc::AF_INET6)) else {
+        return Ok(Begun::Kernel);
+    };
+    let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let id = match role {
         Role::Inherited => return Ok(Begun::Kernel),
         Role::Listener(_) => return Err(Errno::EISCONN),

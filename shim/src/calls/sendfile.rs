@@ -12,11 +12,11 @@ use std::os::fd::RawFd;
 /// many were sent, and where the next ones are.
 ///
 /// # Errors
-/// `ESPIPE`, `EINVAL`: the file has no offsets. What pread(2) and send(2) say.
+/// `ESPIPE`, `EINVAL`: the file has no offsets. `EBADF`: it cannot be read. What pread(2) and send(2) say.
 pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Result<(usize, i64), Errno> {
     let start = match offset {
         Some(offset) => offset,
-        None => sys::seek(file, 0, libc::SEEK_CUR).map_err(no_file)?,
+        None => sys::seek(file, 0, libc::SEEK_CUR).map_err(|errno| no_file(file, errno))?,
     };
     // What is cleared for a small file should be small.
     let sent = match count {
@@ -25,7 +25,7 @@ pub fn sendfile(key: Key, file: RawFd, offset: Option<i64>, count: usize) -> Res
     };
     let end = start + sent as i64;
     if offset.is_none() {
-        sys::seek(file, end, libc::SEEK_SET).map_err(no_file)?;
+        sys::seek(file, end, libc::SEEK_SET).map_err(|errno| no_file(file, errno))?;
     }
     Ok((sent, end))
 }
@@ -42,6 +42,7 @@ fn send_pieces<const LEN: usize>(key: Key, file: RawFd, start: i64, count: usize
         let read = match sys::read_at(file, &mut piece[..wanted], start + sent as i64) {
             Ok(0) => break Ok(()),
             Ok(read) => read,
+            Err(Errno::ESPIPE) if is_write_only(file) => break Err(Errno::EBADF),
             Err(errno) => break Err(errno),
         };
         match send(key, iter::once(Ok(&piece[..read])), 0) {
@@ -60,6 +61,16 @@ fn send_pieces<const LEN: usize>(key: Key, file: RawFd, start: i64, count: usize
     Ok(sent)
 }
 
-fn no_file(errno: Errno) -> Errno {
-    if errno == Errno::ESPIPE { Errno::EINVAL } else { errno }
+/// What sendfile(2) says where lseek(2) has said `errno`.
+fn no_file(file: RawFd, errno: Errno) -> Errno {
+    match errno {
+        Errno::ESPIPE if is_write_only(file) => Errno::EBADF,
+        Errno::ESPIPE => Errno::EINVAL,
+        other => other,
+    }
+}
+
+/// Whether a file that has no offsets cannot be read either, which sendfile(2) finds first.
+fn is_write_only(file: RawFd) -> bool {
+    sys::fcntl(file, libc::F_GETFL, 0).is_ok_and(|flags| flags & libc::O_ACCMODE == libc::O_WRONLY)
 }
