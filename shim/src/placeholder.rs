@@ -9,6 +9,18 @@ use fd_table::Entry;
 use stack::Errno;
 use std::os::fd::RawFd;
 
+/// A new placeholder. It is none of the standard streams, even where those are closed: a pool that holds them would
+/// keep the application from opening them again.
+fn make() -> Result<RawFd, Errno> {
+    let fd = sys::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)?;
+    if fd > libc::STDERR_FILENO {
+        return Ok(fd);
+    }
+    let above = sys::fcntl(fd, libc::F_DUPFD_CLOEXEC, (libc::STDERR_FILENO + 1).into());
+    sys::close(fd);
+    above
+}
+
 /// The pool.
 #[derive(Default)]
 pub struct Placeholders {
@@ -32,7 +44,7 @@ impl Placeholders {
         let mut made = [0; PLACEHOLDER_BATCH];
         let mut count = 0;
         for fd in &mut made {
-            match sys::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) {
+            match make() {
                 Ok(new) if fd_table::fits(new) => *fd = new,
                 Ok(new) => {
                     sys::close(new);

@@ -93,7 +93,8 @@ static void replaced(void)
 	TRY(write(target, "x", 1));
 }
 
-// What was a flow's number is nothing, and then something else's.
+// What was a flow's number is nothing, and may then be something else's. On the kernel it is the lowest free one again at
+// once; the library may keep it for the next flow, so the pipe has its numbers before.
 static void used_again(void)
 {
 	char byte = 0;
