@@ -1,6 +1,10 @@
 //! The counters of the shim, and the file of all counters at exit.
 
+use crate::attach::Network;
+use crate::config;
+use crate::output::Output;
 use crate::world::World;
+use stack::counters::Counters;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,10 +25,14 @@ pub fn count(counter: &AtomicU64) {
 /// Writes `USERSTACK_STATS`, if it is set: one JSON object. A process that has served nothing (the master of a worker)
 /// leaves what those that did have written.
 pub fn write_out(world: &World) {
-    let Some((network, file)) = world.network.as_ref().and_then(|network| Some((network, network.stats?))) else {
-        return;
+    let network = world.network.as_ref();
+    // One that never came to prepare opens the file only now.
+    let file = match network {
+        Some(network) => network.stats,
+        None => config::get().and_then(|settings| Output::open(settings.stats.as_ref())),
     };
-    if !network.is_attached() && !file.is_empty() {
+    let Some(file) = file else { return };
+    if !network.is_some_and(Network::is_attached) && !file.is_empty() {
         return;
     }
     let mut json = String::from("{");
@@ -32,7 +40,7 @@ pub fn write_out(world: &World) {
         let comma = if json.len() > 1 { ", " } else { "" };
         let _ = write!(json, "{comma}\"{name}\": {value}");
     };
-    network.stack.counters().for_each(&mut add);
+    network.map_or(&Counters::default(), |network| network.stack.counters()).for_each(&mut add);
     add("calls_passed", CALLS_PASSED.load(Ordering::Relaxed));
     add("accepted_from_kernel", ACCEPTED_FROM_KERNEL.load(Ordering::Relaxed));
     add("sleeps", SLEEPS.load(Ordering::Relaxed));
