@@ -52,6 +52,11 @@ pub fn may_hold_back(now: Instant) -> bool {
     holds
 }
 
+/// Notes that what this thread had queued has gone out, at `now`: the kick may have taken long, in the peers' place.
+pub fn has_sent(now: Instant) {
+    SENT_AT.set(Some(now));
+}
+
 /// How long this thread may spin, in microseconds: at most `max`.
 pub fn spin_credit_us(max: u32) -> u32 {
     SPIN_CREDIT_US.get().min(max)

@@ -193,6 +193,7 @@ impl World {
             && let Some(stack) = self.stack()
         {
             stack.flush(now);
+            thread::has_sent(clock::now());
         }
     }
 
