@@ -21,8 +21,9 @@ pub const PLACEHOLDER_BATCH: usize = 32;
 /// Placeholders kept for reuse; beyond that, close(2) really closes.
 pub const PLACEHOLDERS_MAX: usize = 256;
 
-/// Ports kept reserved in the kernel for flows that the application has closed and the stack has not finished.
-pub const LINGERING_MAX: usize = 4096;
+/// Ports kept reserved in the kernel for flows that the application has closed and the stack has not finished: each is an
+/// fd of the process, which may have 1,024. Beyond that the kernel may give a port away early, and has its packets.
+pub const LINGERING_MAX: usize = 128;
 
 /// How many of those are looked at in one turn.
 pub const LINGERING_LOOKS: usize = 4;

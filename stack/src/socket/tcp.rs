@@ -70,7 +70,7 @@ impl Stack {
     /// Linux.
     ///
     /// # Errors
-    /// - `EADDRNOTAVAIL`: this 4-tuple is taken.
+    /// - `EADDRNOTAVAIL`: this 4-tuple is taken by an open flow.
     /// - `ENETUNREACH`, `EHOSTUNREACH`: no route, or not by an interface of ours.
     /// - `ENOBUFS`: a bound reached.
     pub fn tcp_connect(
@@ -83,7 +83,7 @@ impl Stack {
     ) -> Result<FlowId, Errno> {
         self.now = now;
         let flow_key = FlowKey::new(local, remote);
-        if self.flow_table.get(&flow_key).is_some() || self.time_wait.contains(&flow_key) {
+        if self.flow_table.get(&flow_key).is_some() {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let next_hop = match self.routes.next_hop(Some(local.ip()), remote.ip(), now) {
@@ -93,6 +93,10 @@ impl Stack {
         };
         let link = self.ports.iter().position(|port| port.interface == next_hop.interface).ok_or(Errno::ENETUNREACH)?;
         let claim = self.claims.hold_for_connect(local.ip(), local.port())?;
+        // The kernel gave the port out again, so the 4-tuple may be used again (ip(7), tcp_tw_reuse).
+        if let Some(closed) = self.time_wait.take(&flow_key) {
+            self.claims.release_by_flow(closed.claim);
+        }
         let Some(key) = self.new_flow(flow_key, Owner::Application, options) else {
             self.claims.release_by_flow(claim);
             return Err(Errno::ENOBUFS);
