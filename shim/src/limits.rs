@@ -63,8 +63,9 @@ pub const ATTACH_RETRY: Duration = Duration::from_millis(100);
 /// AF_XDP sockets opened ahead for each queue, for a process that drops its privileges: one for each attempt.
 pub const SPARE_SOCKETS: usize = 8;
 
-/// Frames of a queue's UMEM that are asked for: 8 MiB.
-pub const UMEM_FRAMES: u32 = 4096;
+/// Frames of a queue's UMEM, half of them to receive: 4 MiB, of which an unprivileged worker may lock 8 by default, and
+/// all workers of its user together. Few enough to stay in a processor's cache.
+pub const UMEM_FRAMES: u32 = 2048;
 
 /// Bytes that sendfile(2) reads at once.
 pub const SENDFILE_PIECE_LEN: usize = 32 << 10;

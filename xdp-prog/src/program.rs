@@ -15,7 +15,9 @@ pub(crate) type Xsks = Map<u32, RawFd>;
 pub(crate) type ClaimsByQueue = Map<u32, RawFd>;
 
 /// The program's name, and with it the version of its maps.
-const NAME: &CStr = c"userstack_2";
+const NAME: &CStr = c"userstack_3";
+/// How many maps it has: those below, and one that only it knows.
+const MAPS: usize = 3;
 const XSKS: Kind = Kind { name: c"xsks", map_type: sys::BPF_MAP_TYPE_XSKMAP, entries_max: QUEUES_MAX };
 const CLAIMS_BY_QUEUE: Kind =
     Kind { name: c"claims_by_queue", map_type: sys::BPF_MAP_TYPE_ARRAY_OF_MAPS, entries_max: QUEUES_MAX };
@@ -60,10 +62,10 @@ impl Program {
     /// `ENOENT`: it is gone. `EPERM`: without CAP_SYS_ADMIN.
     pub fn open(id: u32) -> io::Result<Opened> {
         let fd = bpf::program_by_id(id)?;
-        let (info, map_ids) = bpf::program_info::<2>(&fd)?;
+        let (info, map_ids) = bpf::program_info::<MAPS>(&fd)?;
         let name = bpf::name(&info.name);
         let foreign = Opened::Foreign(name.to_string_lossy().into_owned());
-        if name != NAME || info.nr_map_ids as usize != map_ids.len() {
+        if name != NAME || info.nr_map_ids as usize != MAPS {
             return Ok(foreign);
         }
         let (mut xsks, mut claims_by_queue) = (None, None);

@@ -57,6 +57,15 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
+// Connections of ours in place of one that the kernel remembers. It forgets after a minute, and then nobody asks for the
+// entry; the least recently used makes room.
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 16384);
+	__type(key, struct bpf_sock_tuple);
+	__type(value, __u8);
+} reopened SEC(".maps");
+
 // What follows the EtherType of an 802.1Q or 802.1ad tag.
 struct vlan_tag {
 	__be16 control;
@@ -161,8 +170,10 @@ static __always_inline bool holds(void *claims, struct packet *packet)
 
 // Whether a packet belongs to a connection of the kernel's. There are such on a claimed port: who listens on it does so
 // in the kernel, too, and what was accepted there before the port was claimed, or while nobody owned the queue, stays
-// there, with its TIME-WAIT: in FIN-WAIT-2, too, the kernel keeps no more than that, and a SYN that reopens it is its own
-// to judge.
+// there until it is over.
+//
+// In TIME-WAIT, and in FIN-WAIT-2 once it is closed, the kernel only remembers a connection. What is left of that one is
+// the kernel's; a SYN begins a new one, which is not, and neither is what then follows.
 static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet)
 {
 	__u32 len = packet->claim.version == 4 ? sizeof(packet->tuple.ipv4) : sizeof(packet->tuple.ipv6);
@@ -171,13 +182,20 @@ static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet
 		return false;
 	__u32 state = sock->state;
 	bpf_sk_release(sock);
-	return state != BPF_TCP_LISTEN && state != BPF_TCP_CLOSE;
+	if (state == BPF_TCP_LISTEN || state == BPF_TCP_CLOSE)
+		return false;
+	if (state != BPF_TCP_TIME_WAIT)
+		return true;
+	if (!packet->opening)
+		return !bpf_map_lookup_elem(&reopened, &packet->tuple);
+	__u8 one = 1;
+	return bpf_map_update_elem(&reopened, &packet->tuple, &one, BPF_ANY) != 0;
 }
 
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the
 // program only if they agree on both.
 SEC("xdp.frags")
-int userstack_2(struct xdp_md *ctx)
+int userstack_3(struct xdp_md *ctx)
 {
 	__u32 queue = ctx->rx_queue_index;
 	void *claims = bpf_map_lookup_elem(&claims_by_queue, &queue);

@@ -83,11 +83,23 @@ fn connections_that_the_kernel_has_on_a_claimed_port_stay_its_own() {
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
     owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
 
-    // Closed by the server first, the connection is remembered there.
+    // Closed by the server first, the connection is remembered there until a new one takes its place.
     drop(server);
     drop(client);
+    while server_end_is_open(peer.port()) {
+        std::thread::yield_now();
+    }
     owner.check(&to_server(ACK), Pass);
-    owner.check(&to_server(SYN), Pass);
+    owner.check(&to_server(SYN), Redirect);
+    owner.check(&to_server(ACK), Redirect);
+}
+
+/// Whether the kernel has an end at port 80 towards `port` in another state than TIME-WAIT (6). proc(5).
+fn server_end_is_open(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let ends = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut ours = ends.filter(|end| end[1].ends_with(":0050") && end[2].ends_with(&format!(":{port:04X}")));
+    ours.any(|end| end[3] != "06")
 }
 
 #[test]
