@@ -1,6 +1,8 @@
 //! The way in: a frame is parsed once, finds its flow in O(1), and goes through smoltcp with that flow's set alone.
 
 use crate::Instant;
+use crate::acceptance::{self, Acceptance};
+use crate::bare_ack::BareAck;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
@@ -12,9 +14,7 @@ use crate::slab::Key;
 use crate::stack::Stack;
 use crate::time_wait::{Closed, Verdict};
 use crate::wire_state::Admission;
-use smoltcp::phy::{ChecksumCapabilities, TxToken};
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
 /// The parts of a received frame.
 struct Received<'a> {
@@ -30,12 +30,18 @@ pub(crate) struct Before {
     pub state: State,
     pub recv_queue: usize,
     pub readiness: Readiness,
+    pub rcv_nxt: u32,
 }
 
 impl Before {
     pub(crate) fn of(flow: &Flow) -> Self {
         let socket = flow.socket();
-        Before { state: socket.state(), recv_queue: socket.recv_queue(), readiness: flow.readiness() }
+        Before {
+            state: socket.state(),
+            recv_queue: socket.recv_queue(),
+            readiness: flow.readiness(),
+            rcv_nxt: flow.wire.rcv_nxt,
+        }
     }
 }
 
@@ -84,17 +90,27 @@ impl Stack {
             return;
         }
         let Some(flow) = self.flows.get_mut(key) else { return };
+        match acceptance::accept(&flow.wire, before.state, &received.segment) {
+            Acceptance::Take => {}
+            verdict => return self.turn_away(key, verdict, &received, now),
+        }
         flow.link = received.link;
         match flow.wire.received(received.packet, &mut received.segment) {
             Admission::Whole => {}
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
+        flow.patience.heard(&flow.wire, now);
         let is_reset = received.segment.has(RST);
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
         let is_large = usize::from(received.segment.payload_len) > self.interfaces[flow.interface].mtu;
-        flow.socket_mut().set_ack_delay((!is_large).then_some(ACK_DELAY));
+        let has_bytes = received.segment.payload_len > 0;
+        let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
+        flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));
         self.ingress(Some(key), received, now);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.follow_taken(&before);
+        }
         self.settle(key, before, is_reset, now);
         self.mark_received(key);
     }
@@ -161,35 +177,25 @@ impl Stack {
         self.send_outgoing(key, received.link, &reply_header[..header_len], now);
     }
 
+    /// Drops a segment that is not acceptable, and says where the flow stands if that is called for and allowed.
+    fn turn_away(&mut self, key: Key, verdict: Acceptance, received: &Received<'_>, now: Instant) {
+        self.counters.drop_unacceptable += 1;
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if verdict == Acceptance::Challenge && self.challenge_acks.take(&mut flow.challenged_at, now) {
+            let stands = flow.wire.bare_ack();
+            self.counters.challenge_acks_sent += 1;
+            self.answer(received, stands, now);
+        }
+    }
+
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.
     fn acknowledge_closed(&mut self, received: &Received<'_>, closed: Closed, now: Instant) {
-        let key = &received.segment.key;
-        let tcp = TcpRepr {
-            src_port: key.local().port(),
-            dst_port: key.remote().port(),
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber(closed.snd_nxt as i32),
-            ack_number: Some(TcpSeqNumber(closed.rcv_nxt as i32)),
-            window_len: u16::MAX,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
-        let (local, remote) = (key.local().ip(), key.remote().ip());
-        let ip = IpRepr::new(local.into(), remote.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
-        let lent = self.ports[usize::from(received.link.0)].link.tx_frame();
-        self.outgoing.lend(lent, received.header.len());
-        let checksums = ChecksumCapabilities::default();
-        (&mut self.outgoing).consume(ip.buffer_len(), |packet| {
-            ip.emit(&mut *packet, &checksums);
-            let mut segment = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-            tcp.emit(&mut segment, &local.into(), &remote.into(), &checksums);
-        });
+        self.answer(received, BareAck { seq: closed.snd_nxt, ack: closed.rcv_nxt, window: u16::MAX }, now);
+    }
+
+    fn answer(&mut self, received: &Received<'_>, what: BareAck, now: Instant) {
         let header = reply_header(received.header);
-        self.send_outgoing(None, received.link, &header[..received.header.len()], now);
+        self.send_bare_ack(&received.segment.key, what, received.link, &header[..received.header.len()], now);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The stack and its turn: received frames, due timers, what the flows have to say, one kick a link.
 
 use crate::Instant;
+use crate::acceptance::ChallengeAcks;
 use crate::buffers::Buffers;
 use crate::counters::Counters;
 use crate::flow::Flow;
@@ -56,6 +57,7 @@ pub struct Stack {
     pub(crate) time_wait: TimeWait,
     pub(crate) claims: PortSpace,
     pub(crate) wheel: TimerWheel,
+    pub(crate) challenge_acks: ChallengeAcks,
     pub(crate) ready: ReadyList,
     pub(crate) routes: Box<dyn Routes>,
     pub(crate) interfaces: Vec<MtuInterface>,
@@ -91,6 +93,7 @@ impl Stack {
             time_wait: TimeWait::new(seed),
             claims: PortSpace::new(steer),
             wheel: TimerWheel::new(now),
+            challenge_acks: ChallengeAcks::new(seed),
             ready: ReadyList::default(),
             routes,
             interfaces: Vec::new(),
@@ -289,6 +292,8 @@ impl Stack {
         if let Some(flow) = self.flows.get_mut(key)
             && flow.armed_at.is_none_or(|armed_at| deadline < armed_at)
         {
+            // The entry that this one precedes stays in the wheel, and need not be made again.
+            flow.armed_later_at = flow.armed_later_at.max(flow.armed_at);
             flow.armed_at = Some(deadline);
             self.wheel.arm(key, deadline);
         }
@@ -334,9 +339,9 @@ impl Stack {
             // An entry of before the flow was armed earlier, and fired, and armed again.
             return;
         }
-        flow.armed_at = None;
-        match flow.give_up_at {
-            Some(give_up_at) if give_up_at <= now => self.give_up(key),
+        flow.armed_at = flow.armed_later_at.take().filter(|&later| later > now);
+        match flow.due() {
+            Some((at, due)) if at <= now => self.lose_patience(key, due, now),
             _ => self.mark_dirty(key),
         }
     }

@@ -3,6 +3,7 @@
 //! smoltcp keeps this to itself; the front needs it for what smoltcp lacks. One place, on the way in and on the way
 //! out, for the right-edge guard, the old-ACK rewrite and TIME-WAIT.
 
+use crate::bare_ack::BareAck;
 use crate::packet::{self, ACK, RST, SYN, Segment};
 use crate::time_wait::after;
 
@@ -11,9 +12,15 @@ use crate::time_wait::after;
 pub struct WireState {
     /// SND.NXT: the end of the latest segment that was sent.
     pub snd_nxt: u32,
-    /// SND.UNA: the highest ACK that was received.
+    /// SND.UNA: the highest ACK that was received; before the first one, our initial sequence number.
     snd_una: u32,
-    /// RCV.NXT: the latest ACK that was sent.
+    /// SND.WND: the window that the peer has offered.
+    snd_wnd: u32,
+    /// MAX.SND.WND: the largest that it ever was.
+    snd_wnd_max: u32,
+    /// The shift of the peer's window field, as offered in its SYN.
+    peer_window_shift: u8,
+    /// RCV.NXT: the next byte that is expected.
     pub rcv_nxt: u32,
     /// The right edge of the window that the peer was really told of.
     right_edge: u32,
@@ -23,6 +30,8 @@ pub struct WireState {
     edge_of_syn: bool,
     sent: bool,
     acknowledged: bool,
+    /// The peer's SYN has come.
+    synchronized: bool,
 }
 
 /// What became of a received segment.
@@ -44,7 +53,35 @@ impl WireState {
 
     /// The receive window as the peer knows it, in bytes.
     pub fn advertised_window(&self) -> u32 {
-        self.right_edge.wrapping_sub(self.rcv_nxt)
+        // A FIN may lie beyond the edge.
+        (self.right_edge.wrapping_sub(self.rcv_nxt) as i32).max(0) as u32
+    }
+
+    /// The number of the first byte that was sent and not acknowledged.
+    pub fn oldest_unacknowledged(&self) -> Option<u32> {
+        (self.sent && self.snd_una != self.snd_nxt).then_some(self.snd_una)
+    }
+
+    /// Whether the peer has said that it has no room.
+    pub fn is_window_closed(&self) -> bool {
+        self.acknowledged && self.snd_wnd == 0
+    }
+
+    /// Whether `seq` is in the receive window (RFC 9293, 3.4).
+    pub fn is_in_window(&self, seq: u32) -> bool {
+        seq.wrapping_sub(self.rcv_nxt) < self.advertised_window()
+    }
+
+    /// Whether `ack` may be the peer's: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT (RFC 5961, 5.2).
+    pub fn may_acknowledge(&self, ack: u32) -> bool {
+        let oldest = self.snd_una.wrapping_sub(self.snd_wnd_max);
+        !after(ack, self.snd_nxt) && !after(oldest, ack)
+    }
+
+    /// An ACK of where the flow stands; the right edge stays where it is.
+    pub fn bare_ack(&self) -> BareAck {
+        let window = (self.advertised_window() >> self.window_shift).min(u32::from(u16::MAX)) as u16;
+        BareAck { seq: self.snd_nxt, ack: self.rcv_nxt, window }
     }
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
@@ -70,6 +107,9 @@ impl WireState {
             self.right_edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
             self.edge_of_syn = segment.has(SYN);
         }
+        if !self.sent {
+            self.snd_una = segment.seq;
+        }
         let end = segment.seq.wrapping_add(segment.sequence_len());
         let again = self.sent && segment.sequence_len() > 0 && after(self.snd_nxt, segment.seq);
         if !self.sent || after(end, self.snd_nxt) {
@@ -86,6 +126,9 @@ impl WireState {
     ///   an edge that both agree on is left as it is: smoltcp answers it with an ACK, as a zero-window probe needs.
     /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
     pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
+        if segment.has(SYN) {
+            self.received_syn(packet, segment);
+        }
         if segment.has(RST | SYN) || !segment.has(ACK) {
             return Admission::Whole;
         }
@@ -96,6 +139,8 @@ impl WireState {
         } else if !after(segment.ack, self.snd_nxt) {
             self.snd_una = segment.ack;
             self.acknowledged = true;
+            self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.min(14);
+            self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
         }
         let room = self.right_edge.wrapping_sub(segment.seq) as i32;
         if i32::from(segment.payload_len) <= room {
@@ -108,6 +153,29 @@ impl WireState {
         } else {
             Admission::Whole
         }
+    }
+
+    /// The peer's SYN: its numbers begin, nothing of ours has been offered yet, and its window is not scaled.
+    fn received_syn(&mut self, packet: &[u8], segment: &Segment) {
+        self.peer_window_shift = window_scale(packet, segment).unwrap_or(0);
+        self.snd_wnd = u32::from(segment.window);
+        self.snd_wnd_max = self.snd_wnd;
+        if !self.synchronized {
+            self.synchronized = true;
+            self.rcv_nxt = segment.seq.wrapping_add(1);
+            self.right_edge = self.rcv_nxt;
+        }
+        if segment.has(ACK) && self.sent && segment.ack == self.snd_nxt {
+            self.snd_una = segment.ack;
+            self.acknowledged = true;
+        }
+    }
+
+    /// Follows what smoltcp has made of a segment before which RCV.NXT was `rcv_nxt`: it has taken `len` more.
+    ///
+    /// Not added up: an ACK that has gone out in the meantime has moved RCV.NXT already.
+    pub fn taken(&mut self, rcv_nxt: u32, len: u32) {
+        self.rcv_nxt = rcv_nxt.wrapping_add(len);
     }
 }
 

@@ -46,16 +46,17 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
     let settings = &mut description.settings;
     match (level, name) {
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => settings.tcp.nodelay = args::option_int(value)? != 0,
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => {
-            let idle_s = settings.keepalive_idle_s;
-            settings.tcp.keepalive_s = (args::option_int(value)? != 0).then_some(idle_s);
-        }
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => settings.tcp.keepalive = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => {
-            settings.keepalive_idle_s = within(value, 1..=KEEPALIVE_S_MAX)? as u32;
-            settings.tcp.keepalive_s = settings.tcp.keepalive_s.map(|_| settings.keepalive_idle_s);
+            settings.tcp.keepalive_idle_s = within(value, 1..=KEEPALIVE_S_MAX)?;
         }
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => settings.keepalive_interval_s = within(value, 1..=KEEPALIVE_S_MAX)?,
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => settings.keepalive_probes = within(value, 1..=KEEPALIVE_PROBES_MAX)?,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => {
+            settings.tcp.keepalive_interval_s = within(value, 1..=KEEPALIVE_S_MAX)?;
+        }
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => {
+            settings.tcp.keepalive_probes = within(value, 1..=KEEPALIVE_PROBES_MAX)?;
+        }
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => settings.tcp.user_timeout_ms = within(value, 0..=c_int::MAX)?,
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => settings.receive_timeout = timeout(value)?,
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => settings.send_timeout = timeout(value)?,
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
@@ -75,8 +76,8 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
 const KEEPALIVE_S_MAX: c_int = 32_767;
 const KEEPALIVE_PROBES_MAX: c_int = 127;
 
-fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<c_int, Errno> {
-    Some(args::option_int(value)?).filter(|value| range.contains(value)).ok_or(Errno::EINVAL)
+fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<u32, Errno> {
+    Some(args::option_int(value)?).filter(|value| range.contains(value)).map(|value| value as u32).ok_or(Errno::EINVAL)
 }
 
 /// A timeout of socket(7): zero is for ever.
@@ -118,15 +119,16 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
         (libc::SOL_SOCKET, libc::SO_PROTOCOL) => Value::int(libc::IPPROTO_TCP),
         (libc::SOL_SOCKET, libc::SO_DOMAIN) => Value::int(family),
         (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => Value::int(0),
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive_s.is_some().into()),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive.into()),
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => Value::time(settings.receive_timeout),
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
         (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.corked.into()),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.keepalive_idle_s as c_int),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.keepalive_interval_s),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.keepalive_probes),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.tcp.keepalive_idle_s as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.tcp.keepalive_interval_s as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => Value::int(settings.tcp.user_timeout_ms as c_int),
         (libc::IPPROTO_TCP, libc::TCP_INFO) => Value::info(stack.tcp_state(id)),
         _ => return Ok(None),
     }))
@@ -206,11 +208,15 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_takes_its_idle_time() {
+    fn keepalive_takes_its_times() {
         let mut description = check(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1i32.to_ne_bytes(), Ok(true));
-        assert_eq!(description.settings.tcp.keepalive_s, Some(7200));
-        assert_eq!(keep(&mut description, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &9i32.to_ne_bytes()), Ok(true));
-        assert_eq!(description.settings.tcp.keepalive_s, Some(9));
+        let times = [(libc::TCP_KEEPIDLE, 9i32), (libc::TCP_KEEPINTVL, 8), (libc::TCP_KEEPCNT, 7)];
+        for (name, value) in times {
+            assert_eq!(keep(&mut description, libc::IPPROTO_TCP, name, &value.to_ne_bytes()), Ok(true));
+        }
+        let tcp = description.settings.tcp;
+        assert!(tcp.keepalive);
+        assert_eq!((tcp.keepalive_idle_s, tcp.keepalive_interval_s, tcp.keepalive_probes), (9, 8, 7));
     }
 
     #[test]
