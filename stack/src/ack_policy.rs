@@ -13,12 +13,14 @@ pub struct AckPolicy {
     answers: bool,
     /// When the latest bytes came.
     received_at: Option<Instant>,
+    /// They have not been acknowledged yet.
+    pending: bool,
 }
 
 impl AckPolicy {
     /// Of a flow that has received nothing.
     pub fn new() -> Self {
-        AckPolicy { quick_left: QUICK_ACKS, answers: false, received_at: None }
+        AckPolicy { quick_left: QUICK_ACKS, answers: false, received_at: None, pending: false }
     }
 
     /// TCP_QUICKACK; what the flow proves to be later on counts again.
@@ -37,6 +39,7 @@ impl AckPolicy {
     /// How long the ACK of bytes that come now may wait; `None` is not at all.
     pub fn received(&mut self, now: Instant) -> Option<Duration> {
         self.received_at = Some(now);
+        self.pending = true;
         if self.answers || self.quick_left == 0 {
             return Some(ACK_DELAY);
         }
@@ -46,10 +49,15 @@ impl AckPolicy {
 
     /// Bytes leave, or (`has_bytes` false) an ACK alone.
     pub fn sent(&mut self, has_bytes: bool, now: Instant) {
-        let Some(received_at) = self.received_at.take() else { return };
+        let Some(received_at) = self.received_at else { return };
         let is_late = now >= received_at + ACK_DELAY;
-        // An ACK that has waited in vain shows that the application no longer answers.
-        self.answers = (self.answers || has_bytes) && !is_late;
+        if has_bytes && !is_late {
+            self.answers = true;
+        } else if self.pending && is_late {
+            // The ACK has waited in vain: the application no longer answers.
+            self.answers = false;
+        }
+        self.pending = false;
     }
 }
 

@@ -36,7 +36,7 @@ counters! {
     challenge_acks_sent,
     /// Segments dropped because their RST, SYN or ACK is not acceptable (RFC 5961).
     drop_unacceptable,
-    /// Probes sent to a peer that is silent: keepalive, or a window that stays closed.
+    /// Probes sent to a peer that is silent: keepalive.
     probes_sent,
     /// Flows given up because the peer did not answer.
     flows_timed_out,

@@ -7,7 +7,7 @@
 
 mod acceptance;
 mod ack_policy;
-mod bare_ack;
+mod bare;
 mod buffers;
 mod checksum;
 pub mod counters;

@@ -53,12 +53,6 @@ pub const UNANSWERED_LEN: Duration = Duration::from_millis(924_600);
 /// tcp_orphan_retries of 8 (511 times 200 ms).
 pub const ORPHAN_LEN: Duration = Duration::from_millis(102_200);
 
-/// How long after the peer has closed its window it is asked whether that is still so.
-pub const NUDGE_DELAY: Duration = Duration::from_secs(1);
-
-/// The longest time between two such questions.
-pub const NUDGE_DELAY_MAX: Duration = Duration::from_secs(60);
-
 /// Challenge ACKs of a stack in a second (RFC 5961, 7), on average: too few to be of use to an attacker.
 pub const CHALLENGE_ACKS_PER_SECOND: u32 = 100;
 

@@ -1,12 +1,12 @@
-//! How long a flow waits for a peer that is silent: give-up times, keepalive and the nudge of a closed window, after
-//! Linux (tcp_timer.c) and RFC 9293, 3.8.3, 3.8.4 and 3.8.6.1.
+//! How long a flow waits for a peer that is silent: give-up times and keepalive, after Linux (tcp_timer.c) and
+//! RFC 9293, 3.8.3, 3.8.4 and 3.8.6.1.
 //!
 //! Times are reckoned from when the first unacknowledged byte went out, or from the latest progress, so that they do
 //! not depend on how often it was sent again.
 
-use crate::bare_ack::BareAck;
+use crate::bare::Bare;
 use crate::flow::{Flow, Owner};
-use crate::limits::{NUDGE_DELAY, NUDGE_DELAY_MAX, ORPHAN_LEN, UNANSWERED_LEN};
+use crate::limits::{ORPHAN_LEN, UNANSWERED_LEN};
 use crate::rx::Before;
 use crate::slab::Key;
 use crate::stack::Stack;
@@ -68,18 +68,13 @@ impl Patience {
             self.since = now;
         }
     }
-
-    /// When the next of a row of probes is due: `first` after the latest segment of the peer, `then` after a probe.
-    fn next_probe(&self, first: Duration, then: Duration) -> Instant {
-        if self.probes == 0 { self.heard_at + first } else { self.probed_at + then }
-    }
 }
 
 impl Flow {
     /// What comes next if the peer stays silent, and when.
     pub fn due(&self) -> Option<(Instant, Due)> {
         let state_over = self.give_up_at.map(|at| (at, Due::GiveUp));
-        let waiting = [state_over, self.unanswered(), self.keepalive(), self.nudge()];
+        let waiting = [state_over, self.unanswered(), self.keepalive()];
         waiting.into_iter().flatten().min_by_key(|&(at, _)| at)
     }
 
@@ -114,26 +109,15 @@ impl Flow {
             return None;
         }
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
-        let at = patience.next_probe(seconds(options.keepalive_idle_s), seconds(options.keepalive_interval_s));
+        let at = match patience.probes {
+            0 => patience.heard_at + seconds(options.keepalive_idle_s),
+            _ => patience.probed_at + seconds(options.keepalive_interval_s),
+        };
         let is_last = match options.user_timeout() {
             Some(timeout) => patience.probes > 0 && at >= patience.heard_at + timeout,
             None => patience.probes >= options.keepalive_probes,
         };
         Some((at, if is_last { Due::Reset } else { Due::Probe }))
-    }
-
-    /// Bytes that were queued while the window was closed already: smoltcp begins to probe only when it next hears
-    /// of a closed window, so it is made to hear.
-    fn nudge(&self) -> Option<(Instant, Due)> {
-        let patience = &self.patience;
-        let is_stuck = self.established && patience.oldest.is_none() && self.wire.is_window_closed();
-        if !is_stuck || self.is_closed() || self.socket().send_queue() == 0 {
-            return None;
-        }
-        let delay = (NUDGE_DELAY * (1 << patience.probes.min(10))).min(NUDGE_DELAY_MAX);
-        let give_up_at = patience.heard_at + UNANSWERED_LEN;
-        let at = patience.next_probe(NUDGE_DELAY, delay);
-        Some(if at < give_up_at { (at, Due::Probe) } else { (give_up_at, Due::GiveUp) })
     }
 }
 
@@ -158,9 +142,9 @@ impl Stack {
         let Some(flow) = self.flows.get(key) else { return };
         let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack());
         let header = &next_hop.header[..usize::from(next_hop.header_len)];
-        let probe = BareAck { seq: stands.seq.wrapping_sub(1), ..stands };
+        let probe = Bare { seq: stands.seq.wrapping_sub(1), ..stands };
         self.counters.probes_sent += 1;
-        self.send_bare_ack(&flow_key, probe, link, header, now);
+        self.send_bare(&flow_key, probe, link, header, now);
     }
 
     /// Ends a flow whose peer has not answered keepalive.

@@ -2,7 +2,7 @@
 
 use crate::Instant;
 use crate::acceptance::{self, Acceptance};
-use crate::bare_ack::BareAck;
+use crate::bare::Bare;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
@@ -107,7 +107,7 @@ impl Stack {
         let has_bytes = received.segment.payload_len > 0;
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
         flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));
-        self.ingress(Some(key), received, now);
+        self.ingress(key, received, now);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.follow_taken(&before);
         }
@@ -134,11 +134,11 @@ impl Stack {
         }
         let segment = &received.segment;
         if !segment.has(SYN) || segment.has(ACK | RST) {
-            return self.refuse(received, now);
+            return self.refuse(&received, now);
         }
         let local = segment.key.local();
         let Some(listener_key) = self.listeners.find(local, usize::from(segment.key.remote().port())) else {
-            return self.refuse(received, now);
+            return self.refuse(&received, now);
         };
         let refuses = self.listeners.get(listener_key).is_none_or(|listener| listener.refuses_syn());
         if refuses {
@@ -151,30 +151,28 @@ impl Stack {
         }
     }
 
-    /// Answers a segment that nobody wants with a RST; smoltcp builds it.
-    fn refuse(&mut self, received: Received<'_>, now: Instant) {
+    /// Answers a segment that nobody wants.
+    fn refuse(&mut self, received: &Received<'_>, now: Instant) {
         if !received.segment.has(RST) {
             self.counters.resets_sent += 1;
-            self.ingress(None, received, now);
+            self.answer(received, Bare::reset(&received.segment), now);
         }
     }
 
     /// One packet through smoltcp, and out again what it answers at once.
-    fn ingress(&mut self, key: Option<Key>, received: Received<'_>, now: Instant) {
+    fn ingress(&mut self, key: Key, received: Received<'_>, now: Instant) {
         let port = &mut self.ports[usize::from(received.link.0)];
         let reply_header = reply_header(received.header);
         let header_len = received.header.len();
         let lent = port.link.tx_frame();
         let returned = self.outgoing.lend(lent, header_len);
         debug_assert!(returned.is_none());
-        let flow = key.and_then(|key| self.flows.get_mut(key));
-        let interface = flow.as_ref().map_or(0, |flow| flow.interface);
-        let mtu_interface = &mut self.interfaces[interface];
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let mtu_interface = &mut self.interfaces[flow.interface];
         let incoming = &received.packet[..received.segment.packet_len()];
         let mut device = FrameDevice { incoming: Some(incoming), outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
-        let set = flow.map_or(&mut self.no_sockets, Flow::set);
-        mtu_interface.interface.poll_ingress_single(now, &mut device, set);
-        self.send_outgoing(key, received.link, &reply_header[..header_len], now);
+        mtu_interface.interface.poll_ingress_single(now, &mut device, flow.set());
+        self.send_outgoing(Some(key), received.link, &reply_header[..header_len], now);
     }
 
     /// Drops a segment that is not acceptable, and says where the flow stands if that is called for and allowed.
@@ -190,12 +188,12 @@ impl Stack {
 
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.
     fn acknowledge_closed(&mut self, received: &Received<'_>, closed: Closed, now: Instant) {
-        self.answer(received, BareAck { seq: closed.snd_nxt, ack: closed.rcv_nxt, window: u16::MAX }, now);
+        self.answer(received, Bare::ack(closed.snd_nxt, closed.rcv_nxt, u16::MAX), now);
     }
 
-    fn answer(&mut self, received: &Received<'_>, what: BareAck, now: Instant) {
+    fn answer(&mut self, received: &Received<'_>, bare: Bare, now: Instant) {
         let header = reply_header(received.header);
-        self.send_bare_ack(&received.segment.key, what, received.link, &header[..received.header.len()], now);
+        self.send_bare(&received.segment.key, bare, received.link, &header[..received.header.len()], now);
     }
 }
 

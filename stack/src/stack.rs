@@ -21,7 +21,7 @@ use crate::socket::{FlowId, ListenerId, Socket};
 use crate::time_wait::TimeWait;
 use crate::timer_wheel::TimerWheel;
 use crate::tx::Port;
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 use std::net::IpAddr;
 
@@ -63,8 +63,6 @@ pub struct Stack {
     pub(crate) interfaces: Vec<MtuInterface>,
     pub(crate) buffers: Buffers,
     pub(crate) outgoing: Outgoing,
-    /// The set of no socket: what smoltcp answers with a RST.
-    pub(crate) no_sockets: SocketSet<'static>,
     /// Flows that may have something to send.
     pub(crate) dirty: Vec<Key>,
     /// Flows that found no free frame, or had more to say than one turn allows.
@@ -99,7 +97,6 @@ impl Stack {
             interfaces: Vec::new(),
             buffers: Buffers::default(),
             outgoing: Outgoing::new(),
-            no_sockets: SocketSet::new(Vec::new()),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             answering: Vec::new(),
@@ -244,6 +241,11 @@ impl Stack {
     /// go on reserving it.
     pub fn is_port_held(&self, address: IpAddr, port: u16) -> bool {
         self.claims.is_held(address, port)
+    }
+
+    /// Entries of the timer wheel.
+    pub fn timer_count(&self) -> usize {
+        self.wheel.len()
     }
 
     /// What has happened so far.

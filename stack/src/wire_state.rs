@@ -3,7 +3,7 @@
 //! smoltcp keeps this to itself; the front needs it for what smoltcp lacks. One place, on the way in and on the way
 //! out, for the right-edge guard, the old-ACK rewrite and TIME-WAIT.
 
-use crate::bare_ack::BareAck;
+use crate::bare::Bare;
 use crate::packet::{self, ACK, RST, SYN, Segment};
 use crate::time_wait::after;
 
@@ -79,9 +79,9 @@ impl WireState {
     }
 
     /// An ACK of where the flow stands; the right edge stays where it is.
-    pub fn bare_ack(&self) -> BareAck {
+    pub fn bare_ack(&self) -> Bare {
         let window = (self.advertised_window() >> self.window_shift).min(u32::from(u16::MAX)) as u16;
-        BareAck { seq: self.snd_nxt, ack: self.rcv_nxt, window }
+        Bare::ack(self.snd_nxt, self.rcv_nxt, window)
     }
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.

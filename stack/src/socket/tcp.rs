@@ -381,6 +381,19 @@ impl Stack {
         }
     }
 
+    /// TCP_QUICKACK: acknowledges at once, or waits for bytes of our own to go with the ACK; for the time being, as
+    /// tcp(7) says.
+    pub fn tcp_set_quick_ack(&mut self, flow: FlowId, quick: bool) {
+        if let Some(flow) = self.flows.get_mut(flow.0) {
+            flow.acks.set_quick(quick);
+        }
+    }
+
+    /// Whether the flow acknowledges at once now.
+    pub fn tcp_quick_ack(&self, flow: FlowId) -> bool {
+        self.flows.get(flow.0).is_some_and(|flow| flow.acks.is_quick())
+    }
+
     /// The flow's state.
     pub fn tcp_state(&self, flow: FlowId) -> TcpState {
         self.flows.get(flow.0).map_or(TcpState::Closed, Flow::state)
