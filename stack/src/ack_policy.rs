@@ -36,6 +36,11 @@ impl AckPolicy {
         !self.answers
     }
 
+    /// When the latest bytes came.
+    pub fn received_at(&self) -> Option<Instant> {
+        self.received_at
+    }
+
     /// How long the ACK of bytes that come now may wait; `None` is not at all.
     pub fn received(&mut self, now: Instant) -> Option<Duration> {
         self.received_at = Some(now);

@@ -103,6 +103,7 @@ impl Stack {
             {
                 let again = flow.wire.sent(packet, &mut segment);
                 self.counters.retransmissions += u64::from(again);
+                flow.retransmissions += u32::from(again);
                 flow.patience.follow(&flow.wire, now);
                 flow.acks.sent(segment.payload_len > 0 && !again, now);
             }

@@ -44,6 +44,8 @@ pub struct Flow {
     pub acks: AckPolicy,
     /// When its latest challenge ACK was sent.
     pub challenged_at: Option<Instant>,
+    /// Segments that were sent again.
+    pub retransmissions: u32,
     /// How to reach the peer, once it is known, with the generation of the routes that said so.
     pub next_hop: Option<(NextHop, u64)>,
     /// The link that it uses: the one that its last segment came by.
@@ -95,6 +97,7 @@ impl Flow {
             patience: Patience::new(),
             acks: AckPolicy::new(),
             challenged_at: None,
+            retransmissions: 0,
             next_hop: None,
             link: LinkId(0),
             interface: 0,
@@ -126,6 +129,7 @@ impl Flow {
         self.patience = Patience::new();
         self.acks = AckPolicy::new();
         self.challenged_at = None;
+        self.retransmissions = 0;
         self.next_hop = None;
         self.claim = None;
         self.active = false;

@@ -62,6 +62,16 @@ impl Patience {
         self.follow(wire, now);
     }
 
+    /// When the peer was last heard.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    /// Keepalive probes that have not been answered.
+    pub fn probes(&self) -> u32 {
+        self.probes
+    }
+
     /// The owner has closed the flow: from now on what is queued has a bounded time.
     pub fn orphaned(&mut self, now: Instant) {
         if self.oldest.is_none() {

@@ -18,8 +18,10 @@ pub struct WireState {
     snd_wnd: u32,
     /// MAX.SND.WND: the largest that it ever was.
     snd_wnd_max: u32,
-    /// The shift of the peer's window field, as offered in its SYN.
-    peer_window_shift: u8,
+    /// The shift of the peer's window field, if it offered one in its SYN.
+    peer_window_shift: Option<u8>,
+    /// The largest segment that the peer takes, as its SYN said.
+    peer_mss: Option<u16>,
     /// RCV.NXT: the next byte that is expected.
     pub rcv_nxt: u32,
     /// The right edge of the window that the peer was really told of.
@@ -60,6 +62,26 @@ impl WireState {
     /// The number of the first byte that was sent and not acknowledged.
     pub fn oldest_unacknowledged(&self) -> Option<u32> {
         (self.sent && self.snd_una != self.snd_nxt).then_some(self.snd_una)
+    }
+
+    /// How many numbers of sequence space are unacknowledged.
+    pub fn unacknowledged_len(&self) -> u32 {
+        self.snd_nxt.wrapping_sub(self.snd_una)
+    }
+
+    /// The largest segment that the peer takes, in bytes; where it has not said so, what RFC 9293, 3.7.1 has.
+    pub fn peer_mss(&self) -> u32 {
+        self.peer_mss.filter(|&mss| mss > 0).map_or(536, u32::from)
+    }
+
+    /// The shift of the peer's window field, if it scales.
+    pub fn peer_window_shift(&self) -> Option<u8> {
+        self.peer_window_shift
+    }
+
+    /// The shift of ours.
+    pub fn window_shift(&self) -> u8 {
+        self.window_shift
     }
 
     /// Whether the peer has said that it has no room.
@@ -139,7 +161,7 @@ impl WireState {
         } else if !after(segment.ack, self.snd_nxt) {
             self.snd_una = segment.ack;
             self.acknowledged = true;
-            self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.min(14);
+            self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
             self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
         }
         let room = self.right_edge.wrapping_sub(segment.seq) as i32;
@@ -157,7 +179,9 @@ impl WireState {
 
     /// The peer's SYN: its numbers begin, nothing of ours has been offered yet, and its window is not scaled.
     fn received_syn(&mut self, packet: &[u8], segment: &Segment) {
-        self.peer_window_shift = window_scale(packet, segment).unwrap_or(0);
+        // RFC 7323, 2.3: no more than 14.
+        self.peer_window_shift = window_scale(packet, segment).map(|shift| shift.min(14));
+        self.peer_mss = max_segment_size(packet, segment);
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
         if !self.synchronized {
@@ -181,15 +205,27 @@ impl WireState {
 
 /// The window scale option (RFC 7323, 2.2) of a SYN.
 fn window_scale(packet: &[u8], segment: &Segment) -> Option<u8> {
+    match option(packet, segment, 3)? {
+        [shift] => Some(*shift),
+        _ => None,
+    }
+}
+
+/// The maximum segment size option (RFC 9293, 3.7.1) of a SYN.
+fn max_segment_size(packet: &[u8], segment: &Segment) -> Option<u16> {
+    option(packet, segment, 2)?.try_into().ok().map(u16::from_be_bytes)
+}
+
+/// The value of an option of a segment (RFC 9293, 3.1).
+fn option<'a>(packet: &'a [u8], segment: &Segment, wanted: u8) -> Option<&'a [u8]> {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
-    const WINDOW_SCALE: u8 = 3;
     let mut options = packet.get(usize::from(segment.tcp_start) + 20..usize::from(segment.payload_start))?;
     loop {
         match *options {
             [END, ..] | [] | [_] => return None,
             [NO_OPERATION, ref rest @ ..] => options = rest,
-            [WINDOW_SCALE, 3, shift, ..] => return Some(shift),
+            [kind, len, ..] if kind == wanted => return options.get(2..usize::from(len)),
             [_, len, ..] => options = options.get(usize::from(len).max(2)..)?,
         }
     }

@@ -270,7 +270,7 @@ fn rfc9293_3_8_4_keepalive_lets_a_peer_that_answers_live() {
     peer.pass(SECOND * 1_000, |peer, seen| {
         times.push(seen.at);
         // Two go unanswered each time.
-        if times.len() % 3 == 0 {
+        if times.len().is_multiple_of(3) {
             peer.send(peer.ack());
         }
     });
@@ -365,4 +365,22 @@ fn rfc9293_3_8_6_3_a_flow_that_answers_delays_its_acks() {
         peer.send_bytes(b"request");
     }
     assert_eq!(peer.replies(), []);
+}
+
+#[test]
+fn tcp_info_says_where_a_flow_stands() {
+    let (mut peer, flow) = Peer::accepted(keepalive(10, 5, 9));
+    peer.stack.tcp_send(flow, &[7; 1_000]).unwrap();
+    peer.silence(SECOND * 2);
+    let info = peer.stack.tcp_info(flow, peer.now).unwrap();
+    // The peer offered no MSS and no scaling; what is not a full segment waits (Nagle).
+    assert_eq!((info.state, info.path_mtu, info.advertised_mss), (TcpState::Established, 1500, 1460));
+    assert_eq!((info.send_mss, info.unacknowledged, info.probes, info.peer_window_shift), (536, 1, 0, None));
+    assert!(info.retransmissions > 0);
+    peer.rcv_nxt = peer.rcv_nxt.wrapping_add(1_000);
+    peer.send_bytes(b"x");
+    peer.silence(SECOND * 11);
+    let info = peer.stack.tcp_info(flow, peer.now).unwrap();
+    assert_eq!((info.unacknowledged, info.probes), (0, 1));
+    assert_eq!((info.since_data, info.since_heard), (SECOND * 11, SECOND * 11));
 }
