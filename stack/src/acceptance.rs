@@ -1,10 +1,12 @@
 //! Which segments a synchronized flow takes: RFC 9293, 3.10.7.4, hardened against blind attacks by RFC 5961.
 //!
-//! It stands in front of smoltcp, which accepts a RST anywhere in the window, is silent about a SYN in it, and takes
-//! an ACK of bytes that are queued but were never sent.
+//! It stands in front of smoltcp, which accepts a RST anywhere in the window, is silent about a SYN in it, takes an
+//! ACK of bytes that are queued but were never sent, and takes bytes behind a FIN.
 
+use crate::flow::has_peer_closed;
 use crate::limits::{CHALLENGE_ACK_GAP, CHALLENGE_ACKS_PER_SECOND};
 use crate::packet::{ACK, RST, SYN, Segment};
+use crate::time_wait::after;
 use crate::wire_state::WireState;
 use crate::{Duration, Instant};
 use ahash::RandomState;
@@ -38,8 +40,10 @@ pub fn accept(wire: &WireState, state: State, segment: &Segment) -> Acceptance {
     if state == State::SynReceived {
         return Acceptance::Take;
     }
-    // RFC 5961, 4.2 and 5.2.
-    let is_wrong = segment.has(SYN) || (segment.has(ACK) && !wire.may_acknowledge(segment.ack));
+    // RFC 5961, 4.2 and 5.2; and what stands behind the peer's FIN, which smoltcp would hand over.
+    let is_wrong = segment.has(SYN)
+        || (segment.has(ACK) && !wire.may_acknowledge(segment.ack))
+        || (has_peer_closed(state) && after(segment.end(), wire.rcv_nxt));
     if is_wrong { Acceptance::Challenge } else { Acceptance::Take }
 }
 

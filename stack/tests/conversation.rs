@@ -5,7 +5,8 @@ mod peer;
 mod sim;
 
 use peer::{PEER_WINDOW, Peer, Seen, Segment};
-use sim::{PORT, SERVER};
+use proptest::prelude::*;
+use sim::{PORT, SERVER, pattern};
 use smoltcp::wire::TcpControl;
 use stack::socket::tcp::{TcpOptions, TcpState};
 use stack::{Duration, Errno, Instant};
@@ -110,6 +111,87 @@ fn rfc5961_7_challenge_acks_of_a_flow_are_spaced() {
     }
     assert_eq!(peer.replies().len(), 1);
     assert_eq!(peer.stack.counters().drop_unacceptable, 100);
+}
+
+#[test]
+fn rfc9293_3_10_7_4_bytes_behind_a_fin_are_ignored() {
+    let (mut peer, flow) = Peer::accepted(TcpOptions::default());
+    peer.send(Segment { control: TcpControl::Fin, payload: b"last", ..peer.ack() });
+    peer.send(Segment { payload: b"last+more", ..peer.ack() });
+    peer.send(Segment { seq: peer.seq + 5, payload: b"more", ..peer.ack() });
+    let mut buf = [0; 20];
+    assert_eq!(peer.stack.tcp_recv(flow, &mut buf), Ok(4));
+    assert_eq!(peer.stack.tcp_recv(flow, &mut buf), Ok(0));
+}
+
+/// A segment out of thin air: numbers relative to the right ones, and what happens around it.
+#[derive(Debug, Clone)]
+struct Forged {
+    control: TcpControl,
+    seq_ahead: i32,
+    ack_ahead: Option<i32>,
+    window: u16,
+    payload_len: usize,
+    pause_ms: u64,
+    reads: bool,
+    writes: bool,
+}
+
+fn forged() -> impl Strategy<Value = Forged> {
+    let ahead = || prop_oneof![8 => -40i32..40, 2 => -70_000i32..70_000, 1 => any::<i32>()];
+    let controls = [TcpControl::None, TcpControl::Psh, TcpControl::Fin, TcpControl::Syn, TcpControl::Rst];
+    let control = prop_oneof![6 => Just(TcpControl::None), 1 => prop::sample::select(controls.to_vec())];
+    let window = prop_oneof![Just(0u16), Just(1), any::<u16>()];
+    let around = (0u64..3_000, any::<bool>(), any::<bool>());
+    (control, ahead(), proptest::option::weighted(0.9, ahead()), window, 0usize..60, around).prop_map(
+        |(control, seq_ahead, ack_ahead, window, payload_len, (pause_ms, reads, writes))| Forged {
+            control,
+            seq_ahead,
+            ack_ahead,
+            window,
+            payload_len,
+            pause_ms,
+            reads,
+            writes,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Whatever comes, the stack lives on, and what it hands over are the bytes that stand at those numbers.
+    #[test]
+    fn forged_segments_do_no_harm(script in proptest::collection::vec(forged(), 1..80)) {
+        let (mut peer, flow) = Peer::accepted(TcpOptions::default());
+        let start = peer.seq;
+        let mut read = 0;
+        for forged in script {
+            let seq = peer.seq.wrapping_add_signed(forged.seq_ahead);
+            let payload: Vec<u8> =
+                (0..forged.payload_len).map(|at| pattern(seq.wrapping_sub(start) as usize + at)).collect();
+            let ack = forged.ack_ahead.map(|ahead| peer.rcv_nxt.wrapping_add_signed(ahead));
+            let was_open = peer.stack.tcp_state(flow) != TcpState::Closed;
+            let Forged { control, window, .. } = forged;
+            peer.send(Segment { control, seq, ack, window, payload: &payload });
+            if was_open && peer.stack.tcp_state(flow) == TcpState::Closed {
+                prop_assert!(matches!(control, TcpControl::Rst | TcpControl::None | TcpControl::Psh));
+            }
+            if forged.writes {
+                let _ = peer.stack.tcp_send(flow, b"something");
+            }
+            if forged.reads {
+                let mut buf = [0; 200];
+                let len = peer.stack.tcp_recv(flow, &mut buf).unwrap_or(0);
+                prop_assert!(buf[..len].iter().copied().eq((read..read + len).map(pattern)));
+                read += len;
+                peer.seq = peer.seq.max(start.wrapping_add(read as u32));
+            }
+            for seen in peer.silence(Duration::from_millis(forged.pause_ms)) {
+                peer.rcv_nxt = peer.rcv_nxt.max(seen.seq.wrapping_add(seen.payload.len() as u32));
+            }
+        }
+    }
 }
 
 #[test]
