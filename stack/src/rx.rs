@@ -161,13 +161,13 @@ impl Stack {
 
     /// One packet through smoltcp, and out again what it answers at once.
     fn ingress(&mut self, key: Key, received: Received<'_>, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
         let port = &mut self.ports[usize::from(received.link.0)];
         let reply_header = reply_header(received.header);
         let header_len = received.header.len();
         let lent = port.link.tx_frame();
         let returned = self.outgoing.lend(lent, header_len);
         debug_assert!(returned.is_none());
-        let Some(flow) = self.flows.get_mut(key) else { return };
         let mtu_interface = &mut self.interfaces[flow.interface];
         let incoming = &received.packet[..received.segment.packet_len()];
         let mut device = FrameDevice { incoming: Some(incoming), outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };

@@ -148,7 +148,7 @@ impl WireState {
     ///   an edge that both agree on is left as it is: smoltcp answers it with an ACK, as a zero-window probe needs.
     /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
     pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
-        if segment.has(SYN) {
+        if segment.has(SYN) && !segment.has(RST) {
             self.received_syn(packet, segment);
         }
         if segment.has(RST | SYN) || !segment.has(ACK) {
@@ -178,21 +178,27 @@ impl WireState {
     }
 
     /// The peer's SYN: its numbers begin, nothing of ours has been offered yet, and its window is not scaled.
+    ///
+    /// The first one counts; not one that acknowledges something else than our own SYN, which smoltcp refuses.
     fn received_syn(&mut self, packet: &[u8], segment: &Segment) {
+        if segment.has(ACK) {
+            if !self.sent || segment.ack != self.snd_nxt {
+                return;
+            }
+            self.snd_una = segment.ack;
+            self.acknowledged = true;
+        }
+        if self.synchronized {
+            return;
+        }
+        self.synchronized = true;
         // RFC 7323, 2.3: no more than 14.
         self.peer_window_shift = window_scale(packet, segment).map(|shift| shift.min(14));
         self.peer_mss = max_segment_size(packet, segment);
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
-        if !self.synchronized {
-            self.synchronized = true;
-            self.rcv_nxt = segment.seq.wrapping_add(1);
-            self.right_edge = self.rcv_nxt;
-        }
-        if segment.has(ACK) && self.sent && segment.ack == self.snd_nxt {
-            self.snd_una = segment.ack;
-            self.acknowledged = true;
-        }
+        self.rcv_nxt = segment.seq.wrapping_add(1);
+        self.right_edge = self.rcv_nxt;
     }
 
     /// Follows what smoltcp has made of a segment before which RCV.NXT was `rcv_nxt`: it has taken `len` more.

@@ -407,6 +407,9 @@ fn a_connected_flow_whose_peer_says_nothing_more_is_not_waiting() {
     let flow = peer.stack.tcp_connect(local, peer::address(), keepalive(2_000, 1, 1), 1, peer.now).unwrap();
     peer.turn();
     peer.rcv_nxt = peer.only().seq.wrapping_add(1);
+    // One that acknowledges something else changes nothing but for the RST.
+    peer.send(Segment { control: TcpControl::Syn, seq: 77, ack: Some(peer.rcv_nxt.wrapping_add(1)), ..peer.ack() });
+    assert_eq!(peer.only().control, TcpControl::Rst);
     peer.send(Segment { control: TcpControl::Syn, ..peer.ack() });
     peer.seq += 1;
     let seen = peer.only();
