@@ -32,6 +32,14 @@ counters! {
     flows_reset,
     /// Segments that were sent again.
     retransmissions,
+    /// Challenge ACKs sent (RFC 5961).
+    challenge_acks_sent,
+    /// Segments dropped because their RST, SYN or ACK is not acceptable (RFC 5961).
+    drop_unacceptable,
+    /// Probes sent to a peer that is silent: keepalive.
+    probes_sent,
+    /// Flows given up because the peer did not answer.
+    flows_timed_out,
     /// RSTs sent for segments that belong to no flow.
     resets_sent,
     /// Drops: a header that does not parse, or a packet that is not for a socket.

@@ -54,10 +54,10 @@ impl Stack {
         if flow.silent {
             return Sent::Nothing;
         }
-        let give_up_at = flow.give_up_at;
+        let due = flow.due().map(|(at, _)| at);
         let poll_at = self.interfaces[flow.interface].interface.poll_at(now, flow.set());
         if poll_at.is_none_or(|poll_at| poll_at > now) {
-            if let Some(deadline) = [poll_at, give_up_at].into_iter().flatten().min() {
+            if let Some(deadline) = [poll_at, due].into_iter().flatten().min() {
                 self.arm(key, deadline);
             }
             return Sent::Nothing;
@@ -101,7 +101,11 @@ impl Stack {
             if let (Some(flow), Ok(mut segment)) =
                 (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
             {
-                self.counters.retransmissions += u64::from(flow.wire.sent(packet, &mut segment));
+                let again = flow.wire.sent(packet, &mut segment);
+                self.counters.retransmissions += u64::from(again);
+                flow.retransmissions += u32::from(again);
+                flow.patience.follow(&flow.wire, now);
+                flow.acks.sent(segment.payload_len > 0 && !again, now);
             }
             let queued = match self.outgoing.finish(header) {
                 Some(Finished::Frame(frame)) => port.push(frame, now, &mut self.counters),
@@ -117,7 +121,7 @@ impl Stack {
 
     /// The flow's next hop, asked for when it has none or the routes have changed. `None`: not yet, or never; then
     /// the timer wheel or the flow's cause knows.
-    fn next_hop_of(&mut self, key: Key, now: Instant) -> Option<NextHop> {
+    pub(crate) fn next_hop_of(&mut self, key: Key, now: Instant) -> Option<NextHop> {
         let flow = self.flows.get_mut(key)?;
         let generation = self.routes.generation();
         if let Some((next_hop, known)) = flow.next_hop

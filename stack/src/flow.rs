@@ -1,10 +1,13 @@
 //! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
 
+use crate::ack_policy::AckPolicy;
 use crate::flow_table::FlowKey;
 use crate::outside::{LinkId, NextHop};
+use crate::patience::Patience;
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
 use crate::ready_list::Watch;
+use crate::rx::Before;
 use crate::slab::Key;
 use crate::socket::tcp::{TcpOptions, TcpState};
 use crate::wire_state::WireState;
@@ -35,6 +38,14 @@ pub struct Flow {
     pub watch: Watch,
     /// What went over the wire.
     pub wire: WireState,
+    /// How long it waits for a silent peer.
+    pub patience: Patience,
+    /// How it acknowledges.
+    pub acks: AckPolicy,
+    /// When its latest challenge ACK was sent.
+    pub challenged_at: Option<Instant>,
+    /// Segments that were sent again.
+    pub retransmissions: u32,
     /// How to reach the peer, once it is known, with the generation of the routes that said so.
     pub next_hop: Option<(NextHop, u64)>,
     /// The link that it uses: the one that its last segment came by.
@@ -61,6 +72,8 @@ pub struct Flow {
     pub give_up_at: Option<Instant>,
     /// When the timer wheel will look at it.
     pub armed_at: Option<Instant>,
+    /// The latest of the times, after `armed_at`, at which the timer wheel will do so again.
+    pub armed_later_at: Option<Instant>,
     /// Since when the next hop has been unresolved.
     pub resolving_since: Option<Instant>,
     /// It stands in a list of flows that may have something to send.
@@ -81,6 +94,10 @@ impl Flow {
             owner: Owner::Nobody,
             watch: Watch::default(),
             wire: WireState::new(),
+            patience: Patience::new(),
+            acks: AckPolicy::new(),
+            challenged_at: None,
+            retransmissions: 0,
             next_hop: None,
             link: LinkId(0),
             interface: 0,
@@ -94,6 +111,7 @@ impl Flow {
             cause: None,
             give_up_at: None,
             armed_at: None,
+            armed_later_at: None,
             resolving_since: None,
             dirty: false,
             silent: false,
@@ -108,6 +126,10 @@ impl Flow {
         self.owner = owner;
         self.watch = Watch::default();
         self.wire = WireState::new();
+        self.patience = Patience::new();
+        self.acks = AckPolicy::new();
+        self.challenged_at = None;
+        self.retransmissions = 0;
         self.next_hop = None;
         self.claim = None;
         self.active = false;
@@ -118,6 +140,7 @@ impl Flow {
         self.cause = None;
         self.give_up_at = None;
         self.armed_at = None;
+        self.armed_later_at = None;
         self.resolving_since = None;
         self.dirty = false;
         self.silent = false;
@@ -165,6 +188,15 @@ impl Flow {
             State::FinWait1 | State::Closing | State::LastAck => true,
             State::SynSent | State::SynReceived => false,
             State::Established | State::CloseWait => socket.send_queue() > 0,
+        }
+    }
+
+    /// Follows RCV.NXT by what smoltcp has taken of a segment.
+    pub fn follow_taken(&mut self, before: &Before) {
+        let arrived = self.socket().recv_queue() - before.recv_queue;
+        let fin = !self.peer_closed && has_peer_closed(self.socket().state());
+        if before.state != State::Listen && before.state != State::SynSent {
+            self.wire.taken(before.rcv_nxt, arrived as u32 + u32::from(fin));
         }
     }
 
@@ -220,6 +252,11 @@ impl Flow {
             State::TimeWait => TcpState::TimeWait,
         }
     }
+}
+
+/// Whether the peer's FIN is in sequence.
+pub fn has_peer_closed(state: State) -> bool {
+    matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
 }
 
 /// Room worth waking a writer for: Linux's sk_stream_is_writeable asks for a third of the buffer.

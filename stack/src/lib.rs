@@ -5,6 +5,9 @@
 //! It knows no fd, no clock and no thread; [`kernel`] holds its only system calls and its only unsafe.
 #![deny(unsafe_code)]
 
+mod acceptance;
+mod ack_policy;
+mod bare;
 mod buffers;
 mod checksum;
 pub mod counters;
@@ -20,6 +23,7 @@ pub mod link;
 mod listener;
 pub mod outside;
 mod packet;
+mod patience;
 mod port_space;
 pub mod readiness;
 mod ready_list;

@@ -45,8 +45,22 @@ pub const SYN_RECEIVED_LEN: Duration = Duration::from_secs(63);
 /// How long a flow that its owner has closed may wait for the peer's FIN: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_LEN: Duration = Duration::from_secs(60);
 
-/// How long a flow that its owner has closed may try to deliver what is queued: Linux's tcp_orphan_retries, about.
-pub const ORPHAN_LEN: Duration = Duration::from_secs(100);
+/// How long what a flow has sent may stay unacknowledged: Linux's tcp_retries2 of 15 with retransmission times from
+/// 200 ms, doubled up to 120 s (tcp_model_timeout: 1,023 times 200 ms, then 6 times 120 s).
+pub const UNANSWERED_LEN: Duration = Duration::from_millis(924_600);
+
+/// How long a flow that its owner has closed may try to deliver what is queued, without progress: Linux's
+/// tcp_orphan_retries of 8 (511 times 200 ms).
+pub const ORPHAN_LEN: Duration = Duration::from_millis(102_200);
+
+/// Challenge ACKs of a stack in a second (RFC 5961, 7), on average: too few to be of use to an attacker.
+pub const CHALLENGE_ACKS_PER_SECOND: u32 = 100;
+
+/// The time between two challenge ACKs of a flow: Linux's tcp_invalid_ratelimit.
+pub const CHALLENGE_ACK_GAP: Duration = Duration::from_millis(500);
+
+/// Segments that a flow acknowledges at once in its beginning: Linux's TCP_MAX_QUICKACKS.
+pub const QUICK_ACKS: u8 = 16;
 
 /// Bursts taken from one link in one turn, before the others and the timers have theirs.
 pub const BURSTS_PER_TURN: usize = 4;

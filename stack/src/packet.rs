@@ -47,6 +47,11 @@ impl Segment {
         u32::from(self.payload_len) + u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0)
     }
 
+    /// The number behind the segment's last one.
+    pub fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.sequence_len())
+    }
+
     /// Whether any of `flags` is set.
     pub fn has(&self, flags: u8) -> bool {
         self.flags & flags != 0

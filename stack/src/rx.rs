@@ -1,6 +1,8 @@
 //! The way in: a frame is parsed once, finds its flow in O(1), and goes through smoltcp with that flow's set alone.
 
 use crate::Instant;
+use crate::acceptance::{self, Acceptance};
+use crate::bare::Bare;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
@@ -12,9 +14,7 @@ use crate::slab::Key;
 use crate::stack::Stack;
 use crate::time_wait::{Closed, Verdict};
 use crate::wire_state::Admission;
-use smoltcp::phy::{ChecksumCapabilities, TxToken};
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 
 /// The parts of a received frame.
 struct Received<'a> {
@@ -30,12 +30,18 @@ pub(crate) struct Before {
     pub state: State,
     pub recv_queue: usize,
     pub readiness: Readiness,
+    pub rcv_nxt: u32,
 }
 
 impl Before {
     pub(crate) fn of(flow: &Flow) -> Self {
         let socket = flow.socket();
-        Before { state: socket.state(), recv_queue: socket.recv_queue(), readiness: flow.readiness() }
+        Before {
+            state: socket.state(),
+            recv_queue: socket.recv_queue(),
+            readiness: flow.readiness(),
+            rcv_nxt: flow.wire.rcv_nxt,
+        }
     }
 }
 
@@ -84,17 +90,27 @@ impl Stack {
             return;
         }
         let Some(flow) = self.flows.get_mut(key) else { return };
+        match acceptance::accept(&flow.wire, before.state, &received.segment) {
+            Acceptance::Take => {}
+            verdict => return self.turn_away(key, verdict, &received, now),
+        }
         flow.link = received.link;
         match flow.wire.received(received.packet, &mut received.segment) {
             Admission::Whole => {}
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
+        flow.patience.heard(&flow.wire, now);
         let is_reset = received.segment.has(RST);
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
         let is_large = usize::from(received.segment.payload_len) > self.interfaces[flow.interface].mtu;
-        flow.socket_mut().set_ack_delay((!is_large).then_some(ACK_DELAY));
-        self.ingress(Some(key), received, now);
+        let has_bytes = received.segment.payload_len > 0;
+        let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
+        flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));
+        self.ingress(key, received, now);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.follow_taken(&before);
+        }
         self.settle(key, before, is_reset, now);
         self.mark_received(key);
     }
@@ -118,11 +134,11 @@ impl Stack {
         }
         let segment = &received.segment;
         if !segment.has(SYN) || segment.has(ACK | RST) {
-            return self.refuse(received, now);
+            return self.refuse(&received, now);
         }
         let local = segment.key.local();
         let Some(listener_key) = self.listeners.find(local, usize::from(segment.key.remote().port())) else {
-            return self.refuse(received, now);
+            return self.refuse(&received, now);
         };
         let refuses = self.listeners.get(listener_key).is_none_or(|listener| listener.refuses_syn());
         if refuses {
@@ -135,61 +151,49 @@ impl Stack {
         }
     }
 
-    /// Answers a segment that nobody wants with a RST; smoltcp builds it.
-    fn refuse(&mut self, received: Received<'_>, now: Instant) {
+    /// Answers a segment that nobody wants.
+    fn refuse(&mut self, received: &Received<'_>, now: Instant) {
         if !received.segment.has(RST) {
             self.counters.resets_sent += 1;
-            self.ingress(None, received, now);
+            self.answer(received, Bare::reset(&received.segment), now);
         }
     }
 
     /// One packet through smoltcp, and out again what it answers at once.
-    fn ingress(&mut self, key: Option<Key>, received: Received<'_>, now: Instant) {
+    fn ingress(&mut self, key: Key, received: Received<'_>, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
         let port = &mut self.ports[usize::from(received.link.0)];
         let reply_header = reply_header(received.header);
         let header_len = received.header.len();
         let lent = port.link.tx_frame();
         let returned = self.outgoing.lend(lent, header_len);
         debug_assert!(returned.is_none());
-        let flow = key.and_then(|key| self.flows.get_mut(key));
-        let interface = flow.as_ref().map_or(0, |flow| flow.interface);
-        let mtu_interface = &mut self.interfaces[interface];
+        let mtu_interface = &mut self.interfaces[flow.interface];
         let incoming = &received.packet[..received.segment.packet_len()];
         let mut device = FrameDevice { incoming: Some(incoming), outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
-        let set = flow.map_or(&mut self.no_sockets, Flow::set);
-        mtu_interface.interface.poll_ingress_single(now, &mut device, set);
-        self.send_outgoing(key, received.link, &reply_header[..header_len], now);
+        mtu_interface.interface.poll_ingress_single(now, &mut device, flow.set());
+        self.send_outgoing(Some(key), received.link, &reply_header[..header_len], now);
+    }
+
+    /// Drops a segment that is not acceptable, and says where the flow stands if that is called for and allowed.
+    fn turn_away(&mut self, key: Key, verdict: Acceptance, received: &Received<'_>, now: Instant) {
+        self.counters.drop_unacceptable += 1;
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if verdict == Acceptance::Challenge && self.challenge_acks.take(&mut flow.challenged_at, now) {
+            let stands = flow.wire.bare_ack();
+            self.counters.challenge_acks_sent += 1;
+            self.answer(received, stands, now);
+        }
     }
 
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.
     fn acknowledge_closed(&mut self, received: &Received<'_>, closed: Closed, now: Instant) {
-        let key = &received.segment.key;
-        let tcp = TcpRepr {
-            src_port: key.local().port(),
-            dst_port: key.remote().port(),
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber(closed.snd_nxt as i32),
-            ack_number: Some(TcpSeqNumber(closed.rcv_nxt as i32)),
-            window_len: u16::MAX,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
-        let (local, remote) = (key.local().ip(), key.remote().ip());
-        let ip = IpRepr::new(local.into(), remote.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
-        let lent = self.ports[usize::from(received.link.0)].link.tx_frame();
-        self.outgoing.lend(lent, received.header.len());
-        let checksums = ChecksumCapabilities::default();
-        (&mut self.outgoing).consume(ip.buffer_len(), |packet| {
-            ip.emit(&mut *packet, &checksums);
-            let mut segment = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-            tcp.emit(&mut segment, &local.into(), &remote.into(), &checksums);
-        });
+        self.answer(received, Bare::ack(closed.snd_nxt, closed.rcv_nxt, u16::MAX), now);
+    }
+
+    fn answer(&mut self, received: &Received<'_>, bare: Bare, now: Instant) {
         let header = reply_header(received.header);
-        self.send_outgoing(None, received.link, &header[..received.header.len()], now);
+        self.send_bare(&received.segment.key, bare, received.link, &header[..received.header.len()], now);
     }
 }
 

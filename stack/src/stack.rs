@@ -1,6 +1,7 @@
 //! The stack and its turn: received frames, due timers, what the flows have to say, one kick a link.
 
 use crate::Instant;
+use crate::acceptance::ChallengeAcks;
 use crate::buffers::Buffers;
 use crate::counters::Counters;
 use crate::flow::Flow;
@@ -20,7 +21,7 @@ use crate::socket::{FlowId, ListenerId, Socket};
 use crate::time_wait::TimeWait;
 use crate::timer_wheel::TimerWheel;
 use crate::tx::Port;
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 use std::net::IpAddr;
 
@@ -56,13 +57,12 @@ pub struct Stack {
     pub(crate) time_wait: TimeWait,
     pub(crate) claims: PortSpace,
     pub(crate) wheel: TimerWheel,
+    pub(crate) challenge_acks: ChallengeAcks,
     pub(crate) ready: ReadyList,
     pub(crate) routes: Box<dyn Routes>,
     pub(crate) interfaces: Vec<MtuInterface>,
     pub(crate) buffers: Buffers,
     pub(crate) outgoing: Outgoing,
-    /// The set of no socket: what smoltcp answers with a RST.
-    pub(crate) no_sockets: SocketSet<'static>,
     /// Flows that may have something to send.
     pub(crate) dirty: Vec<Key>,
     /// Flows that found no free frame, or had more to say than one turn allows.
@@ -91,12 +91,12 @@ impl Stack {
             time_wait: TimeWait::new(seed),
             claims: PortSpace::new(steer),
             wheel: TimerWheel::new(now),
+            challenge_acks: ChallengeAcks::new(seed),
             ready: ReadyList::default(),
             routes,
             interfaces: Vec::new(),
             buffers: Buffers::default(),
             outgoing: Outgoing::new(),
-            no_sockets: SocketSet::new(Vec::new()),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             answering: Vec::new(),
@@ -243,6 +243,11 @@ impl Stack {
         self.claims.is_held(address, port)
     }
 
+    /// Entries of the timer wheel.
+    pub fn timer_count(&self) -> usize {
+        self.wheel.len()
+    }
+
     /// What has happened so far.
     pub fn counters(&self) -> &Counters {
         &self.counters
@@ -289,6 +294,8 @@ impl Stack {
         if let Some(flow) = self.flows.get_mut(key)
             && flow.armed_at.is_none_or(|armed_at| deadline < armed_at)
         {
+            // The entry that this one precedes stays in the wheel, and need not be made again.
+            flow.armed_later_at = flow.armed_later_at.max(flow.armed_at);
             flow.armed_at = Some(deadline);
             self.wheel.arm(key, deadline);
         }
@@ -334,9 +341,9 @@ impl Stack {
             // An entry of before the flow was armed earlier, and fired, and armed again.
             return;
         }
-        flow.armed_at = None;
-        match flow.give_up_at {
-            Some(give_up_at) if give_up_at <= now => self.give_up(key),
+        flow.armed_at = flow.armed_later_at.take().filter(|&later| later > now);
+        match flow.due() {
+            Some((at, due)) if at <= now => self.lose_patience(key, due, now),
             _ => self.mark_dirty(key),
         }
     }

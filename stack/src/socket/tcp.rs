@@ -9,7 +9,7 @@ use crate::outside::{Hop, LinkId};
 use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::stack::Stack;
-use crate::{Errno, Instant, limits};
+use crate::{Duration, Errno, Instant, limits};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::IpEndpoint;
 use std::collections::VecDeque;
@@ -29,12 +29,41 @@ pub enum ListenAddress {
 }
 
 /// What setsockopt has asked of a flow; a listener's are inherited by what it accepts.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpOptions {
     /// TCP_NODELAY.
     pub nodelay: bool,
-    /// SO_KEEPALIVE, with TCP_KEEPIDLE in seconds.
-    pub keepalive_s: Option<u32>,
+    /// SO_KEEPALIVE.
+    pub keepalive: bool,
+    /// TCP_KEEPIDLE, in seconds.
+    pub keepalive_idle_s: u32,
+    /// TCP_KEEPINTVL, in seconds.
+    pub keepalive_interval_s: u32,
+    /// TCP_KEEPCNT.
+    pub keepalive_probes: u32,
+    /// TCP_USER_TIMEOUT, in milliseconds; 0 is the system's own times.
+    pub user_timeout_ms: u32,
+}
+
+impl Default for TcpOptions {
+    /// tcp(7).
+    fn default() -> Self {
+        TcpOptions {
+            nodelay: false,
+            keepalive: false,
+            keepalive_idle_s: 7200,
+            keepalive_interval_s: 75,
+            keepalive_probes: 9,
+            user_timeout_ms: 0,
+        }
+    }
+}
+
+impl TcpOptions {
+    /// TCP_USER_TIMEOUT, where it is set.
+    pub(crate) fn user_timeout(&self) -> Option<Duration> {
+        (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms.into()))
+    }
 }
 
 /// shutdown(2)'s `how`.
@@ -338,7 +367,7 @@ impl Stack {
             State::FinWait2 => flow.give_up_at = Some(now + FIN_WAIT_2_LEN),
             _ => {
                 flow.socket_mut().close();
-                flow.give_up_at = Some(now + ORPHAN_LEN);
+                flow.patience.orphaned(now);
             }
         }
         self.mark_dirty(key);
@@ -350,6 +379,19 @@ impl Stack {
             inner.set_options(options);
             self.mark_dirty(flow.0);
         }
+    }
+
+    /// TCP_QUICKACK: acknowledges at once, or waits for bytes of our own to go with the ACK; for the time being, as
+    /// tcp(7) says.
+    pub fn tcp_set_quick_ack(&mut self, flow: FlowId, quick: bool) {
+        if let Some(flow) = self.flows.get_mut(flow.0) {
+            flow.acks.set_quick(quick);
+        }
+    }
+
+    /// Whether the flow acknowledges at once now.
+    pub fn tcp_quick_ack(&self, flow: FlowId) -> bool {
+        self.flows.get(flow.0).is_some_and(|flow| flow.acks.is_quick())
     }
 
     /// The flow's state.
