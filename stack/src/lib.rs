@@ -5,6 +5,7 @@
 //! It knows no fd, no clock and no thread; [`kernel`] holds its only system calls and its only unsafe.
 #![deny(unsafe_code)]
 
+mod answer;
 mod buffers;
 mod checksum;
 pub mod counters;
@@ -13,11 +14,13 @@ pub mod errno;
 mod flow;
 mod flow_table;
 mod frame_device;
+mod isn;
 pub mod kernel;
 mod life;
 pub mod limits;
 pub mod link;
 mod listener;
+mod opening;
 pub mod outside;
 mod packet;
 mod port_space;
@@ -27,6 +30,8 @@ mod rx;
 pub mod slab;
 pub mod socket;
 pub mod stack;
+mod syn_cookie;
+mod syn_queue;
 mod time_wait;
 mod timer_wheel;
 mod tx;

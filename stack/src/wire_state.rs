@@ -1,7 +1,7 @@
 //! What a flow has told its peer and the peer has told it, read off the segments themselves.
 //!
 //! smoltcp keeps this to itself; the front needs it for what smoltcp lacks. One place, on the way in and on the way
-//! out, for the right-edge guard, the old-ACK rewrite and TIME-WAIT.
+//! out, for the right-edge guard, the old-ACK rewrite, initial sequence numbers and TIME-WAIT.
 
 use crate::packet::{self, ACK, RST, SYN, Segment};
 use crate::time_wait::after;
@@ -23,6 +23,10 @@ pub struct WireState {
     edge_of_syn: bool,
     sent: bool,
     acknowledged: bool,
+    /// The sequence number that our SYN is to have, until it has it.
+    isn: Option<u32>,
+    /// What is added to smoltcp's sequence numbers to make them the wire's.
+    delta: u32,
 }
 
 /// What became of a received segment.
@@ -42,6 +46,30 @@ impl WireState {
         WireState::default()
     }
 
+    /// Has the flow begin at this initial sequence number, whatever smoltcp's own is.
+    pub fn begin_at(&mut self, isn: u32) {
+        self.isn = Some(isn);
+    }
+
+    /// Puts the ACK of a received segment into smoltcp's numbers: the last thing before smoltcp gets it. All other
+    /// numbers here, in and out, are the wire's.
+    pub fn to_smoltcp(&self, packet: &mut [u8], segment: &mut Segment) {
+        if self.delta != 0 && segment.has(ACK) {
+            packet::set_ack(packet, segment, segment.ack.wrapping_sub(self.delta));
+        }
+    }
+
+    fn to_wire(&mut self, packet: &mut [u8], segment: &mut Segment) {
+        if segment.has(SYN)
+            && let Some(isn) = self.isn.take()
+        {
+            self.delta = isn.wrapping_sub(segment.seq);
+        }
+        if self.delta != 0 {
+            packet::set_seq(packet, segment, segment.seq.wrapping_add(self.delta));
+        }
+    }
+
     /// The receive window as the peer knows it, in bytes.
     pub fn advertised_window(&self) -> u32 {
         self.right_edge.wrapping_sub(self.rcv_nxt)
@@ -53,6 +81,7 @@ impl WireState {
     /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
     /// to each other never end.
     pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment) -> bool {
+        self.to_wire(packet, segment);
         if segment.has(RST) {
             // Its numbers are those of the segment that it answers.
             return false;
