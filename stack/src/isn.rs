@@ -11,10 +11,15 @@ use std::hash::{Hash, Hasher};
 pub enum Purpose {
     /// The offset of a 4-tuple's initial sequence numbers.
     InitialSequenceNumber,
-    /// What hides the parts of a SYN cookie.
+    /// What hides the minute in a SYN cookie.
     CookieBase,
-    /// What proves a SYN cookie, at this minute.
-    CookieProof(u32),
+    /// What proves a SYN cookie.
+    CookieProof {
+        /// When it was made.
+        minute: u32,
+        /// The sequence number of the SYN that it answers.
+        irs: u32,
+    },
 }
 
 /// The stack's secret: a keyed pseudo-random function of 4-tuples (SipHash, as in Linux's secure_seq.c).

@@ -140,7 +140,7 @@ impl Stack {
         debug_assert!(returned.is_none());
         let flow = key.and_then(|key| self.flows.get_mut(key));
         if let Some(flow) = &flow {
-            flow.wire.to_smoltcp(received.packet, &mut received.segment);
+            flow.wire.translate_in(received.packet, &mut received.segment);
         }
         let interface = flow.as_ref().map_or(0, |flow| flow.interface);
         let mtu_interface = &mut self.interfaces[interface];

@@ -8,6 +8,9 @@ use crate::{Duration, Instant};
 use ahash::RandomState;
 use std::collections::{HashMap, VecDeque};
 
+/// So many that have left may wait with the others before they are looked for.
+const SWEEP_MIN: usize = 256;
+
 /// What is known of a flow in SYN-RECEIVED: the SYN that came, and the SYN-ACK that went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HalfOpen {
@@ -61,7 +64,7 @@ pub enum Due {
 pub struct SynQueue {
     entries: HashMap<FlowKey, Entry, RandomState>,
     /// By how often the SYN-ACK has been sent again: all that stand in one of these wait equally long, so each is in
-    /// the order of its deadlines. Who has left is recognised at the front.
+    /// the order of its deadlines. Who has left is recognised when its time comes, or in a sweep.
     waiting: [VecDeque<(Instant, FlowKey)>; SYN_ACK_RETRIES as usize + 1],
 }
 
@@ -74,9 +77,11 @@ impl SynQueue {
 
     /// Enters a flow whose SYN-ACK goes out now.
     pub fn insert(&mut self, key: FlowKey, half_open: HalfOpen, now: Instant) {
-        // Most flows come of age within a round trip: they leave here, so that only those of one wait stay behind.
-        while self.waiting[0].front().is_some_and(|&(due, key)| !self.waits(&key, 0, due)) {
-            self.waiting[0].pop_front();
+        if self.waiting[0].len() > 2 * self.entries.len() + SWEEP_MIN {
+            // Most flows come of age within a round trip. More than half of those that wait here have left.
+            let mut waiting = std::mem::take(&mut self.waiting[0]);
+            waiting.retain(|(due, key)| self.waits(key, 0, *due));
+            self.waiting[0] = waiting;
         }
         let due = now + wait(0);
         self.entries.insert(key, Entry { half_open, retries: 0, due });
@@ -101,7 +106,7 @@ impl SynQueue {
 
     /// Whether there is no room for another one, whoever its listener is.
     pub fn is_full(&self) -> bool {
-        self.waiting[0].len() >= SYN_QUEUE_MAX || self.entries.len() >= SYN_QUEUE_MAX
+        self.entries.len() >= SYN_QUEUE_MAX
     }
 
     /// How many flows are half open.
@@ -198,10 +203,21 @@ mod tests {
         queue.remove(&key(1));
         let again = Instant::from_millis(500);
         queue.insert(key(1), HALF_OPEN, again);
-        assert_eq!(queue.waiting[0].len(), 1);
         assert_eq!(queue.expire(Instant::from_secs(1)), None);
         assert_eq!(queue.expire(again + SYN_ACK_WAIT), Some(Due::Resend(key(1), HALF_OPEN)));
         queue.forget(Key::TEST);
         assert_eq!((queue.len(), queue.expire(Instant::from_secs(100))), (0, None));
+    }
+
+    #[test]
+    fn who_has_left_takes_no_room() {
+        let mut queue = SynQueue::new(1);
+        queue.insert(key(0), HALF_OPEN, Instant::ZERO);
+        for port in 1..=u16::MAX {
+            queue.insert(key(port), HALF_OPEN, Instant::ZERO);
+            queue.remove(&key(port));
+            assert!(queue.waiting[0].len() <= SWEEP_MIN + 4);
+        }
+        assert_eq!(queue.expire(Instant::ZERO + SYN_ACK_WAIT), Some(Due::Resend(key(0), HALF_OPEN)));
     }
 }

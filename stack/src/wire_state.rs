@@ -53,13 +53,13 @@ impl WireState {
 
     /// Puts the ACK of a received segment into smoltcp's numbers: the last thing before smoltcp gets it. All other
     /// numbers here, in and out, are the wire's.
-    pub fn to_smoltcp(&self, packet: &mut [u8], segment: &mut Segment) {
+    pub fn translate_in(&self, packet: &mut [u8], segment: &mut Segment) {
         if self.delta != 0 && segment.has(ACK) {
             packet::set_ack(packet, segment, segment.ack.wrapping_sub(self.delta));
         }
     }
 
-    fn to_wire(&mut self, packet: &mut [u8], segment: &mut Segment) {
+    fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment) {
         if segment.has(SYN)
             && let Some(isn) = self.isn.take()
         {
@@ -81,7 +81,7 @@ impl WireState {
     /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
     /// to each other never end.
     pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment) -> bool {
-        self.to_wire(packet, segment);
+        self.translate_out(packet, segment);
         if segment.has(RST) {
             // Its numbers are those of the segment that it answers.
             return false;
@@ -211,6 +211,23 @@ mod tests {
         segment.ack = 1500;
         wire.received(&mut packet, &mut segment);
         assert_eq!(segment.ack, 2000);
+    }
+
+    #[test]
+    fn rfc6528_3_our_isn_takes_the_place_of_smoltcps() {
+        let mut wire = WireState::new();
+        wire.begin_at(u32::MAX);
+        let (mut packet, mut segment) = received(1000, 0);
+        segment.flags |= SYN;
+        wire.sent(&mut packet, &mut segment);
+        assert_eq!((segment.seq, wire.snd_nxt), (u32::MAX, 10));
+        let (mut packet, mut segment) = received(1011, 0);
+        wire.sent(&mut packet, &mut segment);
+        assert_eq!((segment.seq, wire.snd_nxt), (10, 20));
+        let (mut packet, mut segment) = received(1, 0);
+        segment.ack = 20;
+        wire.translate_in(&mut packet, &mut segment);
+        assert_eq!(segment.ack, 1021);
     }
 
     #[test]
