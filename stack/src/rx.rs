@@ -79,7 +79,9 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let before = Before::of(flow);
         if before.state == State::Closed {
-            return self.refuse(received, now);
+            // Only its owner still has it: the 4-tuple is nobody's (RFC 9293, 3.10.7.1).
+            self.flow_table.remove(&received.segment.key, key);
+            return self.receive_without_flow(received, now);
         }
         flow.link = received.link;
         match flow.wire.received(received.packet, &mut received.segment) {

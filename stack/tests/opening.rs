@@ -7,8 +7,8 @@ mod sim;
 
 use script::{Heard, PEER, Peer, Script, only, segment, syn};
 use sim::{CLIENT, Conditions, PORT, SERVER, World};
-use smoltcp::wire::{TcpControl, TcpRepr};
-use stack::socket::tcp::{TcpOptions, TcpState};
+use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
+use stack::socket::tcp::{ListenAddress, TcpOptions, TcpState};
 use stack::socket::{FlowId, ListenerId};
 use stack::{Duration, Errno};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -204,6 +204,40 @@ fn a_closed_listener_forgets_its_half_open_flows() {
     script.stack.tcp_unlisten(listener);
     assert!(script.stack.is_idle());
     assert_eq!(only(script.say(ack_of(&syn_ack, 1000, b""))).control, TcpControl::Rst);
+}
+
+#[test]
+fn rfc9293_3_10_7_1_the_tuple_of_a_reset_flow_opens_again_though_its_owner_still_has_it() {
+    let mut script = Script::new();
+    let listener = script.listen(8);
+    let (dead, syn_ack) = open(&mut script, listener);
+    script.say(segment(TcpControl::Rst, 1001, None, b""));
+    assert_eq!(script.stack.tcp_state(dead), TcpState::Closed);
+    assert_eq!(only(script.say(ack_of(&syn_ack, 1000, b"x"))).control, TcpControl::Rst);
+    let syn_ack = only(script.say(syn(9000)));
+    script.say(ack_of(&syn_ack, 9000, b"new"));
+    let flow = script.stack.tcp_accept(listener).unwrap();
+    script.stack.tcp_close(dead, false);
+    script.turn();
+    assert_eq!(script.stack.tcp_queued(flow).0, 3);
+    script.say(TcpRepr { seq_number: TcpSeqNumber(9004), ..ack_of(&syn_ack, 9000, b"er") });
+    assert_eq!(script.stack.tcp_queued(flow).0, 5);
+}
+
+#[test]
+fn rfc9293_3_10_7_4_ipv6_opens_alike() {
+    let mut script = Script::new();
+    let any = ListenAddress::AnyV6;
+    let listener = script.stack.tcp_listen(any, PORT, 8, TcpOptions::default(), 7).unwrap();
+    let (peer, server) = ("[fd00::3]:40000".parse().unwrap(), "fd00::2".parse().unwrap());
+    script.peer.server = server;
+    let syn_ack = only(script.say_from(peer, PORT, syn(1000)));
+    assert_eq!((syn_ack.to, syn_ack.mss, syn_ack.window_scale), (peer, Some(1440), Some(0)));
+    script.say_from(peer, PORT, ack_of(&syn_ack, 1000, b"six"));
+    let flow = script.stack.tcp_accept(listener).unwrap();
+    assert_eq!(script.stack.tcp_queued(flow).0, 3);
+    script.stack.tcp_send(flow, b"answer").unwrap();
+    assert_eq!(only(script.turn()).payload, b"answer");
 }
 
 /// A listener whose SYN queue spoofed SYNs have filled.

@@ -2,7 +2,7 @@
 
 use crate::sim::{Claims, FlatRoutes, INTERFACE, PORT, SERVER};
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, IpRepr, Ipv4Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
 use stack::link::Link;
 use stack::link::wire::{WireConfig, WireEnd, wire};
 use stack::socket::tcp::{ListenAddress, TcpOptions};
@@ -29,54 +29,64 @@ pub struct Heard {
 }
 
 /// The far end of a wire without delay.
-pub struct Peer(WireEnd);
+pub struct Peer {
+    end: WireEnd,
+    /// Whom it talks to.
+    pub server: IpAddr,
+}
 
 impl Peer {
     /// A peer on a link of its own of this stack.
     pub fn attach(stack: &mut Stack) -> Self {
         let (near, far, _) = wire(WireConfig { frames: 1 << 15, ..WireConfig::default() });
         stack.add_link(INTERFACE, Box::new(near));
-        Peer(far)
+        Peer { end: far, server: SERVER }
     }
 
     /// Sends a segment to the server from `source`.
     pub fn send(&mut self, source: SocketAddr, port: u16, tcp: &TcpRepr<'_>, now: Instant) {
         let tcp = TcpRepr { src_port: source.port(), dst_port: port, ..*tcp };
-        let ip = IpRepr::new(source.ip().into(), SERVER.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
-        let mut frame = self.0.tx_frame().unwrap();
+        let ip = IpRepr::new(source.ip().into(), self.server.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
+        let mut frame = self.end.tx_frame().unwrap();
         frame.set_len(14 + ip.buffer_len());
-        frame[..14].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 0x08, 0x00]);
+        frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
+        frame[12..14].copy_from_slice(if source.is_ipv4() { &[0x08, 0x00] } else { &[0x86, 0xdd] });
         ip.emit(&mut frame[14..], &ChecksumCapabilities::default());
         let mut segment = TcpPacket::new_unchecked(&mut frame[14 + ip.header_len()..]);
-        tcp.emit(&mut segment, &source.ip().into(), &SERVER.into(), &ChecksumCapabilities::default());
-        self.0.tx_burst(now, &mut vec![frame]);
+        tcp.emit(&mut segment, &source.ip().into(), &self.server.into(), &ChecksumCapabilities::default());
+        self.end.tx_burst(now, &mut vec![frame]);
     }
 
     /// What has come since the last time.
     pub fn hear(&mut self, now: Instant) -> Vec<Heard> {
         let (mut frames, mut heard) = (Vec::new(), Vec::new());
         loop {
-            self.0.rx_burst(now, &mut frames);
+            self.end.rx_burst(now, &mut frames);
             if frames.is_empty() {
                 return heard;
             }
             for frame in frames.drain(..) {
                 heard.push(read(&frame[14..], now));
-                self.0.recycle(frame);
+                self.end.recycle(frame);
             }
         }
     }
 }
 
 fn read(packet: &[u8], at: Instant) -> Heard {
-    let ip = Ipv4Packet::new_checked(packet).unwrap();
-    assert!(ip.verify_checksum());
-    let tcp = TcpPacket::new_checked(ip.payload()).unwrap();
-    let (source, destination) = (ip.src_addr().into(), ip.dst_addr().into());
-    let tcp = TcpRepr::parse(&tcp, &source, &destination, &ChecksumCapabilities::default()).unwrap();
+    let (source, destination, payload): (IpAddr, IpAddr, &[u8]) = if packet[0] >> 4 == 4 {
+        let ip = Ipv4Packet::new_checked(packet).unwrap();
+        assert!(ip.verify_checksum());
+        (ip.src_addr().into(), ip.dst_addr().into(), ip.payload())
+    } else {
+        let ip = Ipv6Packet::new_checked(packet).unwrap();
+        (ip.src_addr().into(), ip.dst_addr().into(), ip.payload())
+    };
+    let tcp = TcpPacket::new_checked(payload).unwrap();
+    let tcp = TcpRepr::parse(&tcp, &source.into(), &destination.into(), &ChecksumCapabilities::default()).unwrap();
     Heard {
         at,
-        to: (ip.dst_addr(), tcp.dst_port).into(),
+        to: (destination, tcp.dst_port).into(),
         control: tcp.control,
         seq: tcp.seq_number.0 as u32,
         ack: tcp.ack_number.map(|ack| ack.0 as u32),
