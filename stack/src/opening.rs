@@ -197,6 +197,7 @@ impl Stack {
         if let Some(syn_ack) = self.outgoing.packet()
             && let Ok(mut segment) = packet::parse_own(syn_ack)
         {
+            debug_assert_eq!((segment.window, segment.flags), (WINDOW, SYN | ACK));
             flow.wire.sent(syn_ack, &mut segment);
         }
         self.outgoing.lend(None, 0);
