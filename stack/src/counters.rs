@@ -46,7 +46,13 @@ counters! {
     drop_malformed,
     /// Drops: a checksum that does not hold.
     drop_checksum,
-    /// Drops: SYNs, because the listener's backlog was full.
+    /// SYNs that found the SYN queue full.
+    syn_queue_overflows,
+    /// SYN cookies sent.
+    syn_cookies_sent,
+    /// Flows opened by a SYN cookie.
+    syn_cookies_accepted,
+    /// Drops: SYNs, and ACKs that would open a flow, because the listener's accept queue was full.
     drop_backlog,
     /// Drops: no free frame to send from.
     drop_no_frame,

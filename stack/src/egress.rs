@@ -55,7 +55,10 @@ impl Stack {
             return Sent::Nothing;
         }
         let due = flow.due().map(|(at, _)| at);
-        let poll_at = self.interfaces[flow.interface].interface.poll_at(now, flow.set());
+        let poll_at = match flow.has_sent_last_syn(now) {
+            true => None,
+            false => self.interfaces[flow.interface].interface.poll_at(now, flow.set()),
+        };
         if poll_at.is_none_or(|poll_at| poll_at > now) {
             if let Some(deadline) = [poll_at, due].into_iter().flatten().min() {
                 self.arm(key, deadline);

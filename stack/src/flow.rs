@@ -2,6 +2,7 @@
 
 use crate::ack_policy::AckPolicy;
 use crate::flow_table::FlowKey;
+use crate::limits::SYN_LAST_WAIT;
 use crate::outside::{LinkId, NextHop};
 use crate::patience::Patience;
 use crate::port_space::ClaimId;
@@ -178,6 +179,14 @@ impl Flow {
     /// Dead: nothing will ever be sent or received again.
     pub fn is_closed(&self) -> bool {
         self.socket().state() == State::Closed
+    }
+
+    /// Whether all SYNs of a connect have gone out, and only the answer to the last one is waited for.
+    ///
+    /// smoltcp's waits end at 60 s where Linux's last one is 64 s: there would be one SYN more.
+    pub fn has_sent_last_syn(&self, now: Instant) -> bool {
+        let is_last_wait = |give_up_at| now + SYN_LAST_WAIT > give_up_at;
+        self.socket().state() == State::SynSent && self.give_up_at.is_some_and(is_last_wait)
     }
 
     /// Whether there are bytes, or a FIN, that the peer has not acknowledged.

@@ -188,11 +188,10 @@ pub fn set_ack(packet: &mut [u8], segment: &mut Segment, ack: u32) {
 /// Sets 32 bits of the TCP header, and corrects the checksum for them (RFC 1624, 3).
 fn set_word(packet: &mut [u8], segment: &Segment, at: usize, word: u32) {
     let tcp = &mut packet[usize::from(segment.tcp_start)..];
-    let new = word.to_be_bytes();
-    let old: [u8; 4] = std::array::from_fn(|byte| tcp[at + byte]);
-    tcp[at..at + 4].copy_from_slice(&new);
-    let rest = checksum::add(!u16::from_be_bytes([tcp[16], tcp[17]]), !checksum::sum(&old));
-    let field = !checksum::add(rest, checksum::sum(&new));
+    let old = u32::from_be_bytes(std::array::from_fn(|byte| tcp[at + byte]));
+    tcp[at..at + 4].copy_from_slice(&word.to_be_bytes());
+    let rest = checksum::add(!u16::from_be_bytes([tcp[16], tcp[17]]), !checksum::of_word(old));
+    let field = !checksum::add(rest, checksum::of_word(word));
     tcp[16..18].copy_from_slice(&field.to_be_bytes());
 }
 

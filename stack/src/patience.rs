@@ -4,7 +4,6 @@
 //! Times are reckoned from when the first unacknowledged byte went out, or from the latest progress, so that they do
 //! not depend on how often it was sent again.
 
-use crate::bare::Bare;
 use crate::flow::{Flow, Owner};
 use crate::limits::{ORPHAN_LEN, UNANSWERED_LEN};
 use crate::rx::Before;
@@ -13,6 +12,7 @@ use crate::stack::Stack;
 use crate::wire_state::WireState;
 use crate::{Duration, Errno, Instant};
 use smoltcp::socket::tcp::State;
+use smoltcp::wire::TcpRepr;
 
 /// What a silence leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,11 +150,11 @@ impl Stack {
         flow.patience.probed_at = now;
         let Some(next_hop) = self.next_hop_of(key, now) else { return };
         let Some(flow) = self.flows.get(key) else { return };
-        let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack());
+        let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key));
         let header = &next_hop.header[..usize::from(next_hop.header_len)];
-        let probe = Bare { seq: stands.seq.wrapping_sub(1), ..stands };
+        let probe = TcpRepr { seq_number: stands.seq_number - 1, ..stands };
         self.counters.probes_sent += 1;
-        self.send_bare(&flow_key, probe, link, header, now);
+        self.answer(link, header, &flow_key, &probe, now);
     }
 
     /// Ends a flow whose peer has not answered keepalive.

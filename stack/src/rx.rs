@@ -2,7 +2,7 @@
 
 use crate::Instant;
 use crate::acceptance::{self, Acceptance};
-use crate::bare::Bare;
+use crate::answer;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
@@ -15,13 +15,14 @@ use crate::stack::Stack;
 use crate::time_wait::{Closed, Verdict};
 use crate::wire_state::Admission;
 use smoltcp::socket::tcp::State;
+use smoltcp::wire::TcpRepr;
 
 /// The parts of a received frame.
-struct Received<'a> {
-    link: LinkId,
-    header: &'a [u8],
-    packet: &'a mut [u8],
-    segment: Segment,
+pub(crate) struct Received<'a> {
+    pub link: LinkId,
+    pub header: &'a [u8],
+    pub packet: &'a mut [u8],
+    pub segment: Segment,
 }
 
 /// What a flow looked like before something happened to it.
@@ -82,14 +83,14 @@ impl Stack {
     }
 
     /// Feeds a segment to its flow.
-    fn deliver(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
+    pub(crate) fn deliver(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let before = Before::of(flow);
-        if before.state == State::SynReceived && self.holds_back_accept(key, &received.segment) {
-            self.counters.drop_backlog += 1;
-            return;
+        if before.state == State::Closed {
+            // Only its owner still has it: the 4-tuple is nobody's (RFC 9293, 3.10.7.1).
+            self.flow_table.remove(&received.segment.key, key);
+            return self.receive_without_flow(received, now);
         }
-        let Some(flow) = self.flows.get_mut(key) else { return };
         match acceptance::accept(&flow.wire, before.state, &received.segment) {
             Acceptance::Take => {}
             verdict => return self.turn_away(key, verdict, &received, now),
@@ -115,53 +116,44 @@ impl Stack {
         self.mark_received(key);
     }
 
-    /// Whether the ACK that would establish a half-open flow has to wait, because the accept queue is full (tcp(7):
-    /// tcp_abort_on_overflow is off). The peer sends it, or its data, again.
-    fn holds_back_accept(&self, key: Key, segment: &Segment) -> bool {
-        use crate::flow::Owner;
-        let Some(Flow { owner: Owner::HalfOpen(listener), .. }) = self.flows.get(key) else { return false };
-        !segment.has(RST) && self.listeners.get(*listener).is_some_and(|listener| listener.is_full())
-    }
-
     /// A segment of no flow: TIME-WAIT, a new connection, or a RST (RFC 9293, 3.10.7.1).
     fn receive_without_flow(&mut self, received: Received<'_>, now: Instant) {
+        if let Some((half_open, syn_ack_at)) = self.syn_queue.get(&received.segment.key) {
+            return self.receive_half_open(half_open, syn_ack_at, received, now);
+        }
+        let mut closed_at = None;
         match self.time_wait.receive(&received.segment, now) {
             Some(Verdict::Ignore) => return,
             Some(Verdict::Acknowledge(closed)) => return self.acknowledge_closed(&received, closed, now),
             Some(Verdict::Over(closed)) => return self.claims.release_by_flow(closed.claim),
-            Some(Verdict::Reopen(closed)) => self.claims.release_by_flow(closed.claim),
+            Some(Verdict::Reopen(closed)) => {
+                closed_at = Some(closed.snd_nxt);
+                self.claims.release_by_flow(closed.claim);
+            }
             None => {}
         }
         let segment = &received.segment;
         if !segment.has(SYN) || segment.has(ACK | RST) {
-            return self.refuse(&received, now);
+            return self.receive_stray(received, now);
         }
-        let local = segment.key.local();
-        let Some(listener_key) = self.listeners.find(local, usize::from(segment.key.remote().port())) else {
-            return self.refuse(&received, now);
-        };
-        let refuses = self.listeners.get(listener_key).is_none_or(|listener| listener.refuses_syn());
-        if refuses {
-            self.counters.drop_backlog += 1;
-            return;
-        }
-        match self.open_passive(listener_key, segment.key, received.link, now) {
-            Some(key) => self.deliver(key, received, now),
-            None => self.counters.drop_backlog += 1,
+        match self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port())) {
+            Some(listener) => self.receive_syn(listener, &received, closed_at, now),
+            None => self.refuse(&received, now),
         }
     }
 
     /// Answers a segment that nobody wants.
-    fn refuse(&mut self, received: &Received<'_>, now: Instant) {
+    pub(crate) fn refuse(&mut self, received: &Received<'_>, now: Instant) {
         if !received.segment.has(RST) {
             self.counters.resets_sent += 1;
-            self.answer(received, Bare::reset(&received.segment), now);
+            self.reply(received, &answer::reset(&received.segment), now);
         }
     }
 
     /// One packet through smoltcp, and out again what it answers at once.
-    fn ingress(&mut self, key: Key, received: Received<'_>, now: Instant) {
+    pub(crate) fn ingress(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.wire.translate_in(received.packet, &mut received.segment);
         let port = &mut self.ports[usize::from(received.link.0)];
         let reply_header = reply_header(received.header);
         let header_len = received.header.len();
@@ -180,25 +172,28 @@ impl Stack {
         self.counters.drop_unacceptable += 1;
         let Some(flow) = self.flows.get_mut(key) else { return };
         if verdict == Acceptance::Challenge && self.challenge_acks.take(&mut flow.challenged_at, now) {
-            let stands = flow.wire.bare_ack();
+            let stands = flow.wire.bare_ack(&flow.key);
             self.counters.challenge_acks_sent += 1;
-            self.answer(received, stands, now);
+            self.reply(received, &stands, now);
         }
     }
 
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.
     fn acknowledge_closed(&mut self, received: &Received<'_>, closed: Closed, now: Instant) {
-        self.answer(received, Bare::ack(closed.snd_nxt, closed.rcv_nxt, u16::MAX), now);
+        let key = &received.segment.key;
+        let ack = answer::empty(key.local(), key.remote(), closed.snd_nxt, Some(closed.rcv_nxt));
+        self.reply(received, &ack, now);
     }
 
-    fn answer(&mut self, received: &Received<'_>, bare: Bare, now: Instant) {
+    /// Sends a segment back to where one came from.
+    fn reply(&mut self, received: &Received<'_>, tcp: &TcpRepr<'_>, now: Instant) {
         let header = reply_header(received.header);
-        self.send_bare(&received.segment.key, bare, received.link, &header[..received.header.len()], now);
+        self.answer(received.link, &header[..received.header.len()], &received.segment.key, tcp, now);
     }
 }
 
 /// The Ethernet header of an answer to whoever sent a frame: the same tag and type, the addresses exchanged.
-fn reply_header(header: &[u8]) -> [u8; LINK_HEADER_LEN_MAX] {
+pub(crate) fn reply_header(header: &[u8]) -> [u8; LINK_HEADER_LEN_MAX] {
     let mut reply = [0; LINK_HEADER_LEN_MAX];
     reply[..header.len()].copy_from_slice(header);
     reply[..6].copy_from_slice(&header[6..12]);

@@ -7,6 +7,7 @@ use crate::counters::Counters;
 use crate::flow::Flow;
 use crate::flow_table::FlowTable;
 use crate::frame_device::{FrameDevice, Outgoing};
+use crate::isn::Secret;
 use crate::limits::{
     BURST_FRAMES_MAX, BURSTS_PER_TURN, FLOWS_MAX, LISTENERS_MAX, PACKET_LEN_MAX, RESOLVE_RETRY, ROUTES_REFRESH,
 };
@@ -18,6 +19,7 @@ use crate::readiness::Readiness;
 use crate::ready_list::ReadyList;
 use crate::slab::{Key, Slab};
 use crate::socket::{FlowId, ListenerId, Socket};
+use crate::syn_queue::SynQueue;
 use crate::time_wait::TimeWait;
 use crate::timer_wheel::TimerWheel;
 use crate::tx::Port;
@@ -54,6 +56,7 @@ pub struct Stack {
     pub(crate) flows: Slab<Flow>,
     pub(crate) flow_table: FlowTable,
     pub(crate) listeners: Listeners,
+    pub(crate) syn_queue: SynQueue,
     pub(crate) time_wait: TimeWait,
     pub(crate) claims: PortSpace,
     pub(crate) wheel: TimerWheel,
@@ -71,6 +74,7 @@ pub struct Stack {
     pub(crate) answering: Vec<Key>,
     /// The frames so far of a packet that spans several.
     pub(crate) partial: Vec<u8>,
+    pub(crate) secret: Secret,
     seed: u64,
     burst: Vec<Frame>,
     due: Vec<Key>,
@@ -88,6 +92,7 @@ impl Stack {
             flows: Slab::new(FLOWS_MAX),
             flow_table: FlowTable::new(seed),
             listeners: Listeners::new(LISTENERS_MAX),
+            syn_queue: SynQueue::new(seed),
             time_wait: TimeWait::new(seed),
             claims: PortSpace::new(steer),
             wheel: TimerWheel::new(now),
@@ -101,6 +106,7 @@ impl Stack {
             unfinished: Vec::new(),
             answering: Vec::new(),
             partial: Vec::with_capacity(PACKET_LEN_MAX),
+            secret: Secret::new(seed),
             seed,
             burst: Vec::with_capacity(BURST_FRAMES_MAX),
             due: Vec::new(),
@@ -170,7 +176,8 @@ impl Stack {
     /// When the next timer is due: how long a thread may sleep.
     pub fn deadline(&self) -> Option<Instant> {
         let retry = self.flush_pending().then(|| self.now + RESOLVE_RETRY);
-        [retry, self.wheel.next_deadline(), self.time_wait.next_deadline()].into_iter().flatten().min()
+        let queues = [self.syn_queue.next_deadline(), self.time_wait.next_deadline()];
+        [retry, self.wheel.next_deadline()].into_iter().chain(queues).flatten().min()
     }
 
     /// Takes the next socket to which something has happened.
@@ -222,14 +229,14 @@ impl Stack {
         self.routes.next_hop(local, remote, now)
     }
 
-    /// Open flows (half open and orphaned ones included).
+    /// Open flows (orphaned ones included).
     pub fn flow_count(&self) -> usize {
         self.flows.len()
     }
 
     /// Whether there is nothing that time or a packet could change: a thread that watches may stop.
     pub fn is_idle(&self) -> bool {
-        self.flows.is_empty() && self.time_wait.len() == 0 && !self.flush_pending()
+        self.flows.is_empty() && self.syn_queue.len() + self.time_wait.len() == 0 && !self.flush_pending()
     }
 
     /// Flows, closed by their owner or not, that still have bytes or a FIN to deliver: what exit waits for.
@@ -328,6 +335,7 @@ impl Stack {
             self.fire(key, now);
         }
         self.due = due;
+        fired |= self.expire_half_open(now);
         while let Some(closed) = self.time_wait.expire(now) {
             fired = true;
             self.claims.release_by_flow(closed.claim);

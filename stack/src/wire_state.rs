@@ -1,11 +1,13 @@
 //! What a flow has told its peer and the peer has told it, read off the segments themselves.
 //!
 //! smoltcp keeps this to itself; the front needs it for what smoltcp lacks. One place, on the way in and on the way
-//! out, for the right-edge guard, the old-ACK rewrite and TIME-WAIT.
+//! out, for the right-edge guard, the old-ACK rewrite, initial sequence numbers and TIME-WAIT.
 
-use crate::bare::Bare;
+use crate::answer;
+use crate::flow_table::FlowKey;
 use crate::packet::{self, ACK, RST, SYN, Segment};
 use crate::time_wait::after;
+use smoltcp::wire::TcpRepr;
 
 /// Sequence numbers and windows of a flow as they went over the wire.
 #[derive(Debug, Default, Clone, Copy)]
@@ -34,6 +36,10 @@ pub struct WireState {
     acknowledged: bool,
     /// The peer's SYN has come.
     synchronized: bool,
+    /// The sequence number that our SYN is to have, until it has it.
+    isn: Option<u32>,
+    /// What is added to smoltcp's sequence numbers to make them the wire's.
+    delta: u32,
 }
 
 /// What became of a received segment.
@@ -51,6 +57,30 @@ impl WireState {
     /// The state of a flow that has sent nothing.
     pub fn new() -> Self {
         WireState::default()
+    }
+
+    /// Has the flow begin at this initial sequence number, whatever smoltcp's own is.
+    pub fn begin_at(&mut self, isn: u32) {
+        self.isn = Some(isn);
+    }
+
+    /// Puts the ACK of a received segment into smoltcp's numbers: the last thing before smoltcp gets it. All other
+    /// numbers here, in and out, are the wire's.
+    pub fn translate_in(&self, packet: &mut [u8], segment: &mut Segment) {
+        if self.delta != 0 && segment.has(ACK) {
+            packet::set_ack(packet, segment, segment.ack.wrapping_sub(self.delta));
+        }
+    }
+
+    fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment) {
+        if segment.has(SYN)
+            && let Some(isn) = self.isn.take()
+        {
+            self.delta = isn.wrapping_sub(segment.seq);
+        }
+        if self.delta != 0 {
+            packet::set_seq(packet, segment, segment.seq.wrapping_add(self.delta));
+        }
     }
 
     /// The receive window as the peer knows it, in bytes.
@@ -101,9 +131,10 @@ impl WireState {
     }
 
     /// An ACK of where the flow stands; the right edge stays where it is.
-    pub fn bare_ack(&self) -> Bare {
+    pub fn bare_ack(&self, key: &FlowKey) -> TcpRepr<'static> {
         let window = (self.advertised_window() >> self.window_shift).min(u32::from(u16::MAX)) as u16;
-        Bare::ack(self.snd_nxt, self.rcv_nxt, window)
+        let ack = answer::empty(key.local(), key.remote(), self.snd_nxt, Some(self.rcv_nxt));
+        TcpRepr { window_len: window, ..ack }
     }
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
@@ -112,6 +143,7 @@ impl WireState {
     /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
     /// to each other never end.
     pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment) -> bool {
+        self.translate_out(packet, segment);
         if segment.has(RST) {
             // Its numbers are those of the segment that it answers.
             return false;
@@ -292,6 +324,23 @@ mod tests {
         segment.ack = 1500;
         wire.received(&mut packet, &mut segment);
         assert_eq!(segment.ack, 2000);
+    }
+
+    #[test]
+    fn rfc6528_3_our_isn_takes_the_place_of_smoltcps() {
+        let mut wire = WireState::new();
+        wire.begin_at(u32::MAX);
+        let (mut packet, mut segment) = received(1000, 0);
+        segment.flags |= SYN;
+        wire.sent(&mut packet, &mut segment);
+        assert_eq!((segment.seq, wire.snd_nxt), (u32::MAX, 10));
+        let (mut packet, mut segment) = received(1011, 0);
+        wire.sent(&mut packet, &mut segment);
+        assert_eq!((segment.seq, wire.snd_nxt), (10, 20));
+        let (mut packet, mut segment) = received(1, 0);
+        segment.ack = 20;
+        wire.translate_in(&mut packet, &mut segment);
+        assert_eq!(segment.ack, 1021);
     }
 
     #[test]

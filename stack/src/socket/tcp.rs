@@ -113,7 +113,8 @@ impl Stack {
     ) -> Result<FlowId, Errno> {
         self.now = now;
         let flow_key = FlowKey::new(local, remote);
-        if self.flow_table.get(&flow_key).is_some() || self.time_wait.contains(&flow_key) {
+        let half_open = self.syn_queue.get(&flow_key).is_some();
+        if half_open || self.flow_table.get(&flow_key).is_some() || self.time_wait.contains(&flow_key) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let next_hop = match self.routes.next_hop(Some(local.ip()), remote.ip(), now) {
@@ -136,6 +137,7 @@ impl Stack {
         flow.interface = interface;
         flow.watch.token = token;
         flow.give_up_at = Some(now + limits::SYN_SENT_LEN);
+        flow.wire.begin_at(self.secret.initial_sequence_number(&flow_key, now));
         let (from, to) = (IpEndpoint::from(local), IpEndpoint::from(remote));
         if flow.socket_mut().connect(context, to, from).is_err() {
             // Port 0, or an address that is no host's.
@@ -199,6 +201,7 @@ impl Stack {
             port,
             backlog,
             half_open: 0,
+            cookies_until: None,
             accept_queue: VecDeque::new(),
             options,
             claims: claims.clone(),
@@ -240,12 +243,13 @@ impl Stack {
         Ok(FlowId(key))
     }
 
-    /// Closes a listener. Flows that nobody accepted are reset, half-open ones when they come of age.
+    /// Closes a listener. Flows that nobody accepted are reset, half-open ones are forgotten.
     pub fn tcp_unlisten(&mut self, listener: ListenerId) {
         let Some(gone) = self.listeners.get_mut(listener.0) else { return };
         let waiting = std::mem::take(&mut gone.accept_queue);
         let claims = std::mem::take(&mut gone.claims);
         self.listeners.remove(listener.0);
+        self.syn_queue.forget(listener.0);
         for key in waiting {
             self.tcp_close(FlowId(key), true);
         }
