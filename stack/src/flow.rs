@@ -1,6 +1,7 @@
 //! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
 
 use crate::flow_table::FlowKey;
+use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
@@ -35,6 +36,8 @@ pub struct Flow {
     pub watch: Watch,
     /// What went over the wire.
     pub wire: WireState,
+    /// What of it may be lost, and what may be sent.
+    pub loss: Loss,
     /// How to reach the peer, once it is known, with the generation of the routes that said so.
     pub next_hop: Option<(NextHop, u64)>,
     /// The link that it uses: the one that its last segment came by.
@@ -81,6 +84,7 @@ impl Flow {
             owner: Owner::Nobody,
             watch: Watch::default(),
             wire: WireState::new(),
+            loss: Loss::new(),
             next_hop: None,
             link: LinkId(0),
             interface: 0,
@@ -108,6 +112,7 @@ impl Flow {
         self.owner = owner;
         self.watch = Watch::default();
         self.wire = WireState::new();
+        self.loss = Loss::new();
         self.next_hop = None;
         self.claim = None;
         self.active = false;
@@ -123,7 +128,7 @@ impl Flow {
         self.silent = false;
         // listen() and connect() reset a socket but for these.
         let socket = self.socket_mut();
-        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_congestion_control(CongestionControl::None);
         socket.set_timeout(None);
         socket.set_keep_alive(None);
         self.set_options(options);
@@ -150,6 +155,11 @@ impl Flow {
     #[inline]
     pub fn socket_mut(&mut self) -> &mut Socket<'static> {
         self.set.get_mut(self.handle)
+    }
+
+    /// Whether `loss` decides what is sent.
+    pub fn recovers(&self) -> bool {
+        self.established && !self.is_closed()
     }
 
     /// Dead: nothing will ever be sent or received again.

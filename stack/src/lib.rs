@@ -18,6 +18,7 @@ mod life;
 pub mod limits;
 pub mod link;
 mod listener;
+mod loss;
 pub mod outside;
 mod packet;
 mod port_space;

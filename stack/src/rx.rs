@@ -90,9 +90,13 @@ impl Stack {
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
+        let mtu = self.interfaces[flow.interface].mtu;
+        if !flow.loss.received(received.packet, &mut received.segment, flow.wire.rcv_nxt, mtu, now) {
+            return self.mark_received(key);
+        }
         let is_reset = received.segment.has(RST);
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
-        let is_large = usize::from(received.segment.payload_len) > self.interfaces[flow.interface].mtu;
+        let is_large = usize::from(received.segment.payload_len) > mtu;
         flow.socket_mut().set_ack_delay((!is_large).then_some(ACK_DELAY));
         self.ingress(Some(key), received, now);
         self.settle(key, before, is_reset, now);

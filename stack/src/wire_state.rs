@@ -47,6 +47,12 @@ impl WireState {
         self.right_edge.wrapping_sub(self.rcv_nxt)
     }
 
+    /// Whether the ACK or the window of a segment that is about to go out says something new.
+    pub fn is_news(&self, segment: &Segment) -> bool {
+        let right_edge = segment.ack.wrapping_add(u32::from(segment.window) << self.window_shift);
+        segment.ack != self.rcv_nxt || right_edge != self.right_edge
+    }
+
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
     ///
     /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp, while it

@@ -1,0 +1,498 @@
+//! Loss: what may be sent when, what is sent again, and when.
+//!
+//! smoltcp remains the machine of bytes and segments, without a congestion control of its own. Three levers move it:
+//! - **The window that it is told.** On the way in, the window field of an ACK is lowered to what congestion control
+//!   allows. It opens segment by segment, so smoltcp never counts duplicate ACKs: those that would tell it nothing
+//!   are withheld from it.
+//! - **Its clock.** Shown a time beyond its retransmission timer, it starts again at SND.UNA (`wants_rewind`).
+//! - **A sieve.** On the way out, of what it then sends again, only what is lost passes (`sends`).
+//!
+//! What is lost is decided as in RFC 8985 (RACK-TLP), from the peer's SACK blocks: what has not arrived although later
+//! segments have, and these a quarter of a round trip ago. A segment that was sent again counts as lost once more
+//! when segments that were sent after it arrive. How much may be under way is RFC 6675's `pipe` against CUBIC's
+//! window. A peer without SACK has three duplicate ACKs (RFC 5681) and NewReno's partial ACKs (RFC 6582).
+
+mod cubic;
+mod rtt;
+mod scoreboard;
+
+use crate::limits::{PROBE_DELAY, RTO_MAX, RTO_MIN};
+use crate::packet::{ACK, FIN, RST, SYN, Segment, set_window};
+use crate::time_wait::after;
+use crate::{Duration, Instant};
+use cubic::Cubic;
+use rtt::Rtt;
+use scoreboard::Scoreboard;
+use smoltcp::wire::{TcpOption, TcpPacket};
+
+/// How far smoltcp's clock is set forward to start again: beyond any timeout of its own (a minute).
+const REWIND: Duration = Duration::from_secs(61);
+
+/// The segment size of a peer that says nothing (RFC 9293, 3.7.1).
+const MSS_DEFAULT: u32 = 536;
+/// The least segment size that smoltcp and Linux take.
+const MSS_MIN: u32 = 48;
+/// Duplicate ACKs of a peer without SACK that mean a loss (RFC 5681, 3.2).
+const DUPLICATE_ACKS: u32 = 3;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nothing is missing.
+    Open,
+    /// Something is, until `recover` is acknowledged.
+    Recovery,
+    /// The timer has fired: everything before `recover` is missing.
+    Loss,
+}
+
+/// The probe for a lost tail (RFC 8985, 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    None,
+    /// Due: the last segment is to be sent again.
+    Due,
+    /// It was, up to this sequence number.
+    Sent(u32),
+}
+
+/// What a flow has under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Loss {
+    /// The largest payload, in bytes.
+    mss: u32,
+    /// The shift of the peer's window field.
+    shift: u8,
+    sack: bool,
+    /// SND.UNA and SND.NXT as they are on the wire.
+    una: u32,
+    nxt: u32,
+    /// Where smoltcp is, and the latest time that it was shown to start again.
+    cursor: u32,
+    clock: Instant,
+    /// Up to where may be sent.
+    edge: u32,
+    /// The peer's window in bytes, and the field that smoltcp was told.
+    window: u32,
+    told: u16,
+    board: Scoreboard,
+    duplicate_acks: u32,
+    phase: Phase,
+    recover: u32,
+    /// What is missing before this is lost ...
+    lost_below: u32,
+    /// ... and was sent again before this ...
+    resent_below: u32,
+    /// ... when SND.NXT was this.
+    resent_at: u32,
+    /// What is missing before this is lost a while after that instant.
+    passed: Option<(u32, Instant)>,
+    probe: Probe,
+    /// When the retransmission timer was started, and how often it has fired since something was acknowledged.
+    timer_from: Instant,
+    backoff: u32,
+    last_sent: Instant,
+    /// The end of the segment whose round trip is being measured, and when it was sent.
+    timed: Option<(u32, Instant)>,
+    /// What was sent while the congestion window was full ends here.
+    full_until: u32,
+    rtt: Rtt,
+    cubic: Cubic,
+}
+
+impl Loss {
+    /// Of a flow that has sent nothing.
+    pub fn new() -> Self {
+        Loss {
+            mss: MSS_DEFAULT,
+            shift: 0,
+            sack: false,
+            una: 0,
+            nxt: 0,
+            cursor: 0,
+            clock: Instant::ZERO,
+            edge: 0,
+            window: 0,
+            told: 0,
+            board: Scoreboard::default(),
+            duplicate_acks: 0,
+            phase: Phase::Open,
+            recover: 0,
+            lost_below: 0,
+            resent_below: 0,
+            resent_at: 0,
+            passed: None,
+            probe: Probe::None,
+            timer_from: Instant::ZERO,
+            backoff: 0,
+            last_sent: Instant::ZERO,
+            timed: None,
+            full_until: 0,
+            rtt: Rtt::default(),
+            cubic: Cubic::default(),
+        }
+    }
+
+    /// The round-trip time and its variation; zero before the first measurement.
+    pub fn round_trip(&self) -> (Duration, Duration) {
+        (self.rtt.smoothed(), self.rtt.variation())
+    }
+
+    /// The congestion window and the slow start threshold, in segments.
+    pub fn congestion_window(&self) -> (f64, f64) {
+        (self.cubic.window(), self.cubic.threshold())
+    }
+
+    /// Follows a segment on its way in, and lowers its window. False if smoltcp need not see it. `mtu` is the path's.
+    pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, rcv_nxt: u32, mtu: usize, now: Instant) -> bool {
+        if segment.has(RST) {
+            return true;
+        }
+        let options = Options::of(packet, segment);
+        if segment.has(SYN) {
+            let headers = u32::from(segment.tcp_start) + 20;
+            self.mss = options.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, mtu as u32 - headers);
+            (self.shift, self.sack) = (options.window_shift, options.sack_permitted);
+        }
+        if !segment.has(ACK) {
+            let room = (self.cubic.window() * f64::from(self.mss)) as u32;
+            self.tell(packet, segment, room);
+            return true;
+        }
+        if after(self.una, segment.ack) || after(segment.ack, self.nxt) {
+            return true;
+        }
+        let shift = if segment.has(SYN) { 0 } else { self.shift };
+        let window = u32::from(segment.window) << shift;
+        let bare = segment.payload_len == 0 && !segment.has(SYN | FIN);
+        let repeats = bare && segment.ack == self.una && self.flight() > 0 && !after(rcv_nxt, segment.seq);
+        let spurious_probe = self.absorb(&options, segment.ack);
+        if after(segment.ack, self.una) {
+            self.advance(segment.ack, spurious_probe, now);
+        } else if repeats && !self.sack && window == self.window {
+            self.duplicate_acks += 1;
+        }
+        if self.flight() == 0 && now > self.last_sent + self.rtt.timeout() {
+            self.cubic.on_idle();
+        }
+        self.window = window;
+        self.detect(now);
+        self.edge = self.allowed();
+        let told = self.told;
+        self.tell(packet, segment, self.edge.wrapping_sub(segment.ack));
+        !(repeats && self.told == told)
+    }
+
+    /// Follows a segment on its way out. False if it is not to be sent: smoltcp started again, and this one is not
+    /// lost, or not to be sent yet. `news`: its ACK or window is news to the peer, so that it has to go in any case.
+    pub fn sends(&mut self, segment: &Segment, news: bool, now: Instant) -> bool {
+        let len = segment.sequence_len();
+        if len == 0 || segment.has(RST) {
+            return true;
+        }
+        let end = segment.seq.wrapping_add(len);
+        if segment.has(SYN) {
+            self.timed = (self.nxt != end).then_some((end, now));
+            (self.una, self.nxt, self.cursor, self.edge) = (segment.seq, end, end, end);
+            (self.lost_below, self.resent_below, self.full_until) = (end, end, end);
+            (self.timer_from, self.last_sent) = (now, now);
+            return true;
+        }
+        if self.told == 0 || (self.flight() == 0 && end == self.nxt) {
+            // A probe of a closed window, or of a silent peer: smoltcp does not count it either.
+            if after(end, self.nxt) {
+                self.nxt = end;
+            }
+            return true;
+        }
+        self.cursor = end;
+        if after(end, self.nxt) {
+            return self.sends_new(segment, end, news, now);
+        }
+        let lost = self.missing().is_some_and(|(start, _)| after(end, start) && after(self.edge, start));
+        let probe = self.probe == Probe::Due && end == self.nxt;
+        if lost {
+            self.resent_below = end;
+            self.resent_at = self.nxt;
+        }
+        if probe {
+            self.probe = Probe::Sent(end);
+        }
+        if lost || probe {
+            self.timed = None;
+            self.timer_from = now;
+        }
+        lost || probe || news
+    }
+
+    /// A segment with something new in it.
+    fn sends_new(&mut self, segment: &Segment, end: u32, news: bool, now: Instant) -> bool {
+        let within = after(self.nxt, segment.seq) || after(self.told_edge(), segment.seq);
+        if !within && segment.payload_len > 0 && !news {
+            return false;
+        }
+        if self.flight() == 0 {
+            self.timer_from = now;
+        }
+        self.timed = self.timed.or(Some((end, now)));
+        self.nxt = end;
+        self.last_sent = now;
+        if self.probe == Probe::Due {
+            self.probe = Probe::None;
+        }
+        let full = f64::from(self.flight() + self.mss) / f64::from(self.mss);
+        if full * if self.cubic.is_slow_start() { 2.0 } else { 1.0 } >= self.cubic.window() {
+            self.full_until = end;
+        }
+        true
+    }
+
+    /// Whether Nagle's algorithm is to hold back what is less than a segment (`wanted` by the application, with
+    /// `queued` bytes unacknowledged). It also keeps a window that opens by bits from being filled with crumbs.
+    pub fn nagle(&self, wanted: bool, queued: usize) -> bool {
+        let room = self.edge.wrapping_sub(self.una) as usize;
+        if queued > room { true } else { wanted && !after(self.nxt, self.cursor) }
+    }
+
+    /// What the clock has to say; then whether smoltcp is to start again at SND.UNA.
+    pub fn wants_rewind(&mut self, now: Instant) -> bool {
+        if self.deadline().is_some_and(|deadline| deadline <= now) {
+            self.on_time(now);
+        }
+        if self.told == 0 || self.cursor == self.una {
+            return false;
+        }
+        let next = self.missing().map_or(self.nxt, |(start, _)| start);
+        self.probe == Probe::Due || (after(self.cursor, next) && after(self.edge, next))
+    }
+
+    /// The time to show smoltcp, so that it starts again.
+    pub fn rewind(&mut self, now: Instant) -> Instant {
+        self.cursor = self.una;
+        self.clock = self.clock.max(now) + REWIND;
+        self.clock
+    }
+
+    /// When `wants_rewind` is to be asked, whatever arrives.
+    pub fn deadline(&self) -> Option<Instant> {
+        if self.flight() == 0 || self.told == 0 {
+            return None;
+        }
+        let deadlines = [Some(self.timeout_at()), self.probe_at(), self.passed_at()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// RFC 6298, 5.
+    fn timeout_at(&self) -> Instant {
+        let backed_off = Duration::from_micros(self.rtt.timeout().total_micros() << self.backoff.min(16));
+        self.timer_from + backed_off.min(RTO_MAX)
+    }
+
+    /// RFC 8985, 7.2: a segment that is alone may wait for its ACK to be delayed.
+    fn probe_at(&self) -> Option<Instant> {
+        let idle = self.phase == Phase::Open && self.probe == Probe::None && self.board.is_empty();
+        if !idle || self.rtt.smoothed() == Duration::ZERO {
+            return None;
+        }
+        let ack_delay = if self.flight() <= self.mss { RTO_MIN } else { PROBE_DELAY };
+        Some(self.timer_from.max(self.last_sent) + self.rtt.smoothed() * 2 + ack_delay)
+    }
+
+    /// RFC 8985, 6.2: when what was passed is no longer taken to be merely late.
+    fn passed_at(&self) -> Option<Instant> {
+        self.passed.map(|(_, since)| since + self.rtt.smoothed() / 4)
+    }
+
+    fn on_time(&mut self, now: Instant) {
+        if self.passed_at().is_some_and(|at| at <= now) {
+            self.detect(now);
+        }
+        if self.timeout_at() <= now {
+            self.on_timeout(now);
+        } else if self.probe_at().is_some_and(|at| at <= now) {
+            self.probe = Probe::Due;
+            self.timer_from = now;
+        }
+        self.edge = self.allowed();
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        self.cubic.on_timeout(self.phase == Phase::Loss);
+        if self.backoff > 0 {
+            // RFC 2018, 8: the peer may have thrown away what it said it had.
+            self.board.clear();
+        }
+        self.phase = Phase::Loss;
+        self.backoff += 1;
+        (self.recover, self.lost_below, self.resent_below) = (self.nxt, self.nxt, self.una);
+        (self.passed, self.probe, self.duplicate_acks) = (None, Probe::None, 0);
+        self.timer_from = now;
+    }
+
+    /// Takes in the SACK blocks. True if one of them says that something arrived twice (RFC 2883).
+    fn absorb(&mut self, options: &Options, ack: u32) -> bool {
+        let mut twice = false;
+        for &(start, end) in options.blocks.iter().flatten() {
+            if !after(end, ack) {
+                twice = true;
+            } else if !after(end, self.nxt) && !after(self.una, start) && after(end, start) {
+                self.board.insert(start, end);
+            }
+        }
+        twice
+    }
+
+    /// Something new is acknowledged.
+    fn advance(&mut self, ack: u32, spurious_probe: bool, now: Instant) {
+        let acked = ack.wrapping_sub(self.una);
+        if let Some((end, sent_at)) = self.timed
+            && !after(end, ack)
+        {
+            self.rtt.sample(now - sent_at);
+            self.timed = None;
+        }
+        let partial = self.phase != Phase::Open && after(self.recover, ack);
+        if self.phase != Phase::Recovery && !after(ack, self.full_until) {
+            self.cubic.on_ack(f64::from(acked) / f64::from(self.mss), self.rtt.smoothed(), now);
+        }
+        self.una = ack;
+        (self.timer_from, self.backoff, self.duplicate_acks) = (now, 0, 0);
+        self.board.acknowledge(ack);
+        for mark in [&mut self.cursor, &mut self.lost_below, &mut self.resent_below] {
+            if after(ack, *mark) {
+                *mark = ack;
+            }
+        }
+        self.passed = self.passed.filter(|(below, _)| after(*below, ack));
+        if !partial {
+            self.phase = Phase::Open;
+        } else if !self.sack && self.phase == Phase::Recovery {
+            // RFC 6582, 3.2, step 3: what follows a partial ACK is lost too.
+            (self.lost_below, self.resent_below) = (self.first_segment_end(), ack);
+        }
+        if let Probe::Sent(end) = self.probe
+            && !after(end, ack)
+        {
+            self.probe = Probe::None;
+            if !spurious_probe && self.phase == Phase::Open {
+                // RFC 8985, 7.4: the probe has repaired a loss that is to be answered for.
+                self.cubic.on_loss();
+            }
+        }
+    }
+
+    /// Decides what is lost (RFC 8985, 6.2).
+    fn detect(&mut self, now: Instant) {
+        let high = match self.board.high() {
+            Some(high) => Some(high),
+            None if self.duplicate_acks >= DUPLICATE_ACKS => Some(self.first_segment_end()),
+            None => None,
+        };
+        if let Some(high) = high.filter(|high| self.passed.is_none() && after(*high, self.lost_below)) {
+            self.passed = Some((high, now));
+        }
+        if let Some((below, _)) = self.passed
+            && self.passed_at().is_some_and(|at| at <= now)
+        {
+            self.passed = None;
+            self.lost_below = below;
+        }
+        if self.phase == Phase::Open && self.missing().is_some() {
+            self.phase = Phase::Recovery;
+            self.recover = self.nxt;
+            self.cubic.on_loss();
+        }
+        if after(self.lost_below, self.resent_at) && after(self.resent_below, self.una) {
+            // What was sent later than the latest retransmission has arrived, but the retransmission has not.
+            (self.resent_below, self.resent_at) = (self.una, self.nxt);
+        }
+    }
+
+    /// The first that is lost and was not sent again: from where to where.
+    fn missing(&self) -> Option<(u32, u32)> {
+        self.board.hole(self.resent_below, self.lost_below)
+    }
+
+    fn flight(&self) -> u32 {
+        self.nxt.wrapping_sub(self.una)
+    }
+
+    fn first_segment_end(&self) -> u32 {
+        self.una.wrapping_add(self.mss.min(self.flight()))
+    }
+
+    /// Up to where may be sent: RFC 6675's `pipe` is filled up to the congestion window, first with what is lost,
+    /// then with what is new.
+    fn allowed(&self) -> u32 {
+        let arrived = if self.sack { self.board.bytes() } else { self.duplicate_acks * self.mss };
+        let mut lost = 0;
+        let mut from = self.resent_below;
+        while let Some((start, end)) = self.board.hole(from, self.lost_below) {
+            lost += end.wrapping_sub(start);
+            from = end;
+        }
+        let pipe = self.flight().saturating_sub(arrived + lost);
+        let mut room = ((self.cubic.window() * f64::from(self.mss)) as u32).saturating_sub(pipe);
+        if self.missing().is_some_and(|(start, _)| start == self.una) {
+            // RFC 6675, 5, step 4.3: the first retransmission waits for nothing.
+            room = room.max(self.mss);
+        }
+        let mut from = self.resent_below;
+        while let Some((start, end)) = self.board.hole(from, self.lost_below) {
+            let len = end.wrapping_sub(start);
+            if room < len {
+                return start.wrapping_add(room.next_multiple_of(self.mss));
+            }
+            room -= len;
+            from = end;
+        }
+        self.nxt.wrapping_add(room)
+    }
+
+    /// The edge as coarsely as smoltcp was told of it.
+    fn told_edge(&self) -> u32 {
+        let room = self.edge.wrapping_sub(self.una).next_multiple_of(1 << self.shift);
+        self.una.wrapping_add(room)
+    }
+
+    /// Lowers the window of a segment to `room` bytes, or as near above as its field can say.
+    fn tell(&mut self, packet: &mut [u8], segment: &mut Segment, room: u32) {
+        let shift = if segment.has(SYN) { 0 } else { self.shift };
+        let field = room.div_ceil(1 << shift).min(u32::from(segment.window)) as u16;
+        if field < segment.window {
+            set_window(packet, segment, field);
+        }
+        self.told = field;
+    }
+}
+
+/// The options that matter here.
+#[derive(Default)]
+struct Options {
+    mss: Option<u32>,
+    window_shift: u8,
+    sack_permitted: bool,
+    blocks: [Option<(u32, u32)>; 3],
+}
+
+impl Options {
+    fn of(packet: &[u8], segment: &Segment) -> Options {
+        let mut options = Options::default();
+        if segment.payload_start - segment.tcp_start == 20 {
+            return options;
+        }
+        let tcp = TcpPacket::new_unchecked(&packet[usize::from(segment.tcp_start)..]);
+        let mut rest = tcp.options();
+        while let Ok((next, option)) = TcpOption::parse(rest) {
+            match option {
+                TcpOption::EndOfList => break,
+                TcpOption::MaxSegmentSize(mss) if mss > 0 => options.mss = Some(u32::from(mss)),
+                TcpOption::WindowScale(shift) => options.window_shift = shift.min(14),
+                TcpOption::SackPermitted => options.sack_permitted = true,
+                TcpOption::SackRange(blocks) => options.blocks = blocks,
+                _ => {}
+            }
+            rest = next;
+        }
+        options
+    }
+}
