@@ -58,6 +58,11 @@ impl Cubic {
         self.cwnd < self.ssthresh
     }
 
+    /// What slow start was to find out is known.
+    pub fn end_slow_start(&mut self) {
+        self.ssthresh = self.cwnd;
+    }
+
     /// `acked` segments have arrived while the window was what bounded the sender.
     pub fn on_ack(&mut self, acked: f64, srtt: Duration, now: Instant) {
         if self.is_slow_start() {

@@ -13,6 +13,7 @@
 //! window. A peer without SACK has three duplicate ACKs (RFC 5681) and NewReno's partial ACKs (RFC 6582).
 
 mod cubic;
+mod hystart;
 mod rtt;
 mod scoreboard;
 
@@ -21,6 +22,7 @@ use crate::packet::{ACK, FIN, RST, SYN, Segment, set_window};
 use crate::time_wait::after;
 use crate::{Duration, Instant};
 use cubic::Cubic;
+use hystart::HyStart;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 use smoltcp::wire::{TcpOption, TcpPacket};
@@ -97,6 +99,9 @@ pub struct Loss {
     full_until: u32,
     rtt: Rtt,
     cubic: Cubic,
+    hystart: HyStart,
+    /// Where the round of slow start ends.
+    round_end: u32,
 }
 
 impl Loss {
@@ -129,6 +134,8 @@ impl Loss {
             full_until: 0,
             rtt: Rtt::default(),
             cubic: Cubic::default(),
+            hystart: HyStart::default(),
+            round_end: 0,
         }
     }
 
@@ -193,7 +200,7 @@ impl Loss {
         if segment.has(SYN) {
             self.timed = (self.nxt != end).then_some((end, now));
             (self.una, self.nxt, self.cursor, self.edge) = (segment.seq, end, end, end);
-            (self.lost_below, self.resent_below, self.full_until) = (end, end, end);
+            (self.lost_below, self.resent_below, self.full_until, self.round_end) = (end, end, end, end);
             (self.timer_from, self.last_sent) = (now, now);
             return true;
         }
@@ -262,7 +269,8 @@ impl Loss {
             return false;
         }
         let next = self.missing().map_or(self.nxt, |(start, _)| start);
-        self.probe == Probe::Due || (after(self.cursor, next) && after(self.edge, next))
+        let probes = self.probe == Probe::Due && !after(self.nxt, self.cursor);
+        probes || (after(self.cursor, next) && after(self.edge, next))
     }
 
     /// The time to show smoltcp, so that it starts again.
@@ -354,6 +362,9 @@ impl Loss {
         if self.phase != Phase::Recovery && !after(ack, self.full_until) {
             self.cubic.on_ack(f64::from(acked) / f64::from(self.mss), self.rtt.smoothed(), now);
         }
+        if self.cubic.is_slow_start() {
+            self.watch_slow_start(ack, now);
+        }
         self.una = ack;
         (self.timer_from, self.backoff, self.duplicate_acks) = (now, 0, 0);
         self.board.acknowledge(ack);
@@ -377,6 +388,17 @@ impl Loss {
                 // RFC 8985, 7.4: the probe has repaired a loss that is to be answered for.
                 self.cubic.on_loss();
             }
+        }
+    }
+
+    fn watch_slow_start(&mut self, ack: u32, now: Instant) {
+        if after(ack, self.round_end) {
+            self.round_end = self.nxt;
+            self.hystart.next_round(now);
+        }
+        let (window, rtt, rtt_min) = (self.cubic.window(), self.rtt.latest(), self.rtt.minimum());
+        if self.phase == Phase::Open && self.hystart.is_over(window, rtt, rtt_min, now) {
+            self.cubic.end_slow_start();
         }
     }
 

@@ -8,6 +8,8 @@ use crate::limits::{RTO_INITIAL, RTO_MIN};
 pub struct Rtt {
     srtt_us: u32,
     rttvar_us: u32,
+    latest_us: u32,
+    min_us: u32,
     measured: bool,
 }
 
@@ -15,6 +17,8 @@ impl Rtt {
     /// Takes in a measurement. Never one of a segment that was sent twice (Karn's algorithm).
     pub fn sample(&mut self, rtt: Duration) {
         let rtt_us = rtt.total_micros().clamp(1, u64::from(u32::MAX / 16)) as u32;
+        self.latest_us = rtt_us;
+        self.min_us = if self.measured { self.min_us.min(rtt_us) } else { rtt_us };
         if self.measured {
             self.rttvar_us = (3 * self.rttvar_us + self.srtt_us.abs_diff(rtt_us)) / 4;
             self.srtt_us = ((7 * u64::from(self.srtt_us) + u64::from(rtt_us)) / 8) as u32;
@@ -33,6 +37,16 @@ impl Rtt {
     /// RTTVAR; zero before the first measurement.
     pub fn variation(&self) -> Duration {
         Duration::from_micros(u64::from(self.rttvar_us))
+    }
+
+    /// The latest measurement.
+    pub fn latest(&self) -> Duration {
+        Duration::from_micros(u64::from(self.latest_us))
+    }
+
+    /// The least measurement.
+    pub fn minimum(&self) -> Duration {
+        Duration::from_micros(u64::from(self.min_us))
     }
 
     /// The retransmission timeout, before any backoff. The minimum holds for the variation's part of it, as in Linux:

@@ -17,8 +17,8 @@ const INTERFACE: InterfaceId = InterfaceId(0);
 
 /// Routes where everybody is a neighbour, from `resolved_at` on.
 pub struct FlatRoutes {
-    resolved_at: Instant,
-    mtu: u16,
+    pub resolved_at: Instant,
+    pub mtu: u16,
 }
 
 impl Routes for FlatRoutes {

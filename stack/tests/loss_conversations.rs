@@ -1,0 +1,183 @@
+//! Segment for segment: what a server of ours sends to a scripted peer that loses, repeats and is silent.
+
+mod script;
+
+use script::{MSS, Peer, RTT_MS, Reply};
+
+/// Sequence numbers of segments `from..to`, counted in segments.
+fn segments(range: std::ops::Range<u32>) -> Vec<u32> {
+    range.map(|at| at * MSS).collect()
+}
+
+#[test]
+fn rfc_6928_section_2_ten_segments_at_first() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(60_000);
+    assert_eq!(peer.data(), segments(0..10));
+}
+
+#[test]
+fn rfc_5681_section_3_1_slow_start_doubles() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(60_000);
+    peer.data();
+    peer.wait_ms(RTT_MS);
+    peer.acknowledge(2 * MSS, &[]);
+    assert_eq!(peer.data(), segments(10..14));
+}
+
+#[test]
+fn rfc_3042_each_duplicate_ack_lets_a_new_segment_out() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(60_000);
+    peer.data();
+    peer.acknowledge(0, &[(MSS, 2 * MSS)]);
+    assert_eq!(peer.data(), segments(10..11));
+    peer.acknowledge(0, &[(MSS, 3 * MSS)]);
+    assert_eq!(peer.data(), segments(11..12));
+}
+
+#[test]
+fn rfc_8985_section_6_2_reordering_within_a_quarter_of_a_round_trip_is_no_loss() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(10_000);
+    peer.data();
+    for end in 2..10 {
+        peer.acknowledge(0, &[(MSS, end * MSS)]);
+    }
+    peer.wait_ms(RTT_MS / 4 - 1);
+    assert_eq!(peer.data(), []);
+    peer.acknowledge(10 * MSS, &[]);
+    peer.wait_ms(10 * RTT_MS);
+    assert_eq!(peer.data(), []);
+}
+
+#[test]
+fn rfc_6675_section_5_only_the_holes_are_sent_again() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(10_000);
+    peer.data();
+    peer.acknowledge(0, &[(MSS, 3 * MSS), (4 * MSS, 10 * MSS)]);
+    assert_eq!(peer.data(), []);
+    peer.wait_ms(RTT_MS / 4 + 1);
+    assert_eq!(peer.data(), [0, 3 * MSS]);
+    peer.acknowledge(10 * MSS, &[]);
+    peer.wait_ms(10 * RTT_MS);
+    assert_eq!(peer.data(), []);
+}
+
+#[test]
+fn rfc_8985_section_6_2_a_lost_retransmission_is_sent_once_more() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(60_000);
+    peer.data();
+    peer.acknowledge(0, &[(MSS, 10 * MSS)]);
+    peer.wait_ms(RTT_MS / 4 + 1);
+    let sent = peer.data();
+    assert_eq!(sent.iter().filter(|seq| **seq == 0).count(), 1);
+    let end = sent.iter().max().unwrap() + MSS;
+    peer.acknowledge(0, &[(MSS, end)]);
+    peer.wait_ms(RTT_MS);
+    // What went out after the retransmission.
+    let later = peer.data();
+    let end = later.iter().max().unwrap() + MSS;
+    peer.acknowledge(0, &[(MSS, end)]);
+    peer.wait_ms(RTT_MS / 4 + 1);
+    assert!(peer.data().contains(&0));
+}
+
+#[test]
+fn rfc_6582_section_3_2_a_partial_ack_has_the_next_one_sent_again() {
+    let mut peer = Peer::without_sack();
+    peer.application_sends(10_000);
+    peer.data();
+    for _ in 0..3 {
+        peer.acknowledge(0, &[]);
+    }
+    peer.wait_ms(RTT_MS / 4 + 1);
+    assert_eq!(peer.data(), [0]);
+    peer.acknowledge(4 * MSS, &[]);
+    assert_eq!(peer.data(), [4 * MSS]);
+    peer.acknowledge(10 * MSS, &[]);
+    peer.wait_ms(10 * RTT_MS);
+    assert_eq!(peer.data(), []);
+}
+
+#[test]
+fn rfc_8985_section_7_a_lost_tail_is_probed_after_two_round_trips() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(4_000);
+    peer.data();
+    peer.wait_ms(2 * RTT_MS - 1);
+    assert_eq!(peer.data(), []);
+    peer.wait_ms(5);
+    assert_eq!(peer.data(), [3 * MSS]);
+    // The probe shows what is missing.
+    peer.acknowledge(0, &[(3 * MSS, 4 * MSS)]);
+    peer.wait_ms(RTT_MS / 4 + 1);
+    assert_eq!(peer.data(), [0, MSS, 2 * MSS]);
+}
+
+#[test]
+fn rfc_6298_section_5_the_timer_backs_off() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(1_000);
+    assert_eq!(peer.data(), [0]);
+    // The first round trip of 100 ms leaves a variation of 50 ms: 100 + 4 * 50 ms, doubled each time.
+    for timeout_ms in [300, 600, 1200, 2400] {
+        peer.wait_ms(timeout_ms - 1);
+        assert_eq!(peer.data(), [], "before {timeout_ms} ms");
+        peer.wait_ms(1);
+        assert_eq!(peer.data(), [0], "after {timeout_ms} ms");
+    }
+}
+
+#[test]
+fn rfc_5681_section_3_1_one_segment_after_a_timeout() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(60_000);
+    peer.data();
+    peer.wait_ms(3 * RTT_MS);
+    // The probe for the tail.
+    assert_eq!(peer.data(), [9 * MSS]);
+    peer.wait_ms(4 * RTT_MS);
+    assert_eq!(peer.data(), [0]);
+    peer.acknowledge(MSS, &[]);
+    assert_eq!(peer.data(), [MSS, 2 * MSS]);
+}
+
+#[test]
+fn rfc_9293_section_3_8_6_1_a_closed_window_is_probed_and_opens() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(20_000);
+    peer.data();
+    peer.window = 0;
+    peer.acknowledge(10 * MSS, &[]);
+    peer.wait_ms(1_500);
+    assert_eq!(peer.data(), [10 * MSS]);
+    peer.window = 65_000;
+    peer.acknowledge(10 * MSS, &[]);
+    assert!(peer.data().contains(&(10 * MSS)));
+}
+
+#[test]
+fn rfc_2018_section_4_every_duplicate_ack_has_the_block_that_caused_it() {
+    let mut peer = Peer::with_sack();
+    for (at, block) in [(2, (2, 3)), (4, (4, 5)), (3, (2, 5)), (7, (7, 8))] {
+        peer.sends(at * MSS, MSS as usize);
+        let block = Some((peer.seq(block.0 * MSS), peer.seq(block.1 * MSS)));
+        assert_eq!(peer.replies(), [Reply { ack: 0, block }], "after segment {at}");
+    }
+}
+
+#[test]
+fn data_that_was_overtaken_is_not_lost_with_its_old_ack() {
+    let mut peer = Peer::with_sack();
+    peer.application_sends(3_000);
+    peer.data();
+    let early = peer.segment(0, 0, 500, &[]);
+    let late = peer.segment(500, 3 * MSS, 500, &[]);
+    peer.feed(&late);
+    peer.feed(&early);
+    assert_eq!(peer.application_receives(), 1000);
+}
