@@ -133,6 +133,21 @@ fn rfc_6298_section_5_the_timer_backs_off() {
 }
 
 #[test]
+fn rfc_6298_section_3_a_segment_that_was_sent_twice_is_not_measured() {
+    let mut peer = Peer::with_sack();
+    assert_eq!((peer.path().round_trip.total_micros(), peer.path().timeout.total_millis()), (100_000, 300));
+    peer.application_sends(1_000);
+    peer.wait_ms(310);
+    assert_eq!(peer.data(), [0, 0]);
+    peer.acknowledge(MSS, &[]);
+    assert_eq!(peer.path().round_trip.total_micros(), 100_000);
+    peer.application_sends(1_000);
+    peer.wait_ms(20);
+    peer.acknowledge(2 * MSS, &[]);
+    assert_eq!(peer.path().round_trip.total_micros(), 90_000);
+}
+
+#[test]
 fn rfc_5681_section_3_1_one_segment_after_a_timeout() {
     let mut peer = Peer::with_sack();
     peer.application_sends(60_000);

@@ -14,26 +14,26 @@
 
 mod cubic;
 mod hystart;
+mod options;
 mod rtt;
 mod scoreboard;
+mod timers;
 
-use crate::limits::{PROBE_DELAY, RTO_MAX, RTO_MIN};
 use crate::packet::{ACK, FIN, RST, SYN, Segment, set_window};
 use crate::time_wait::after;
 use crate::{Duration, Instant};
 use cubic::Cubic;
 use hystart::HyStart;
+use options::Options;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
-use smoltcp::wire::{TcpOption, TcpPacket};
-
-/// How far smoltcp's clock is set forward to start again: beyond any timeout of its own (a minute).
-const REWIND: Duration = Duration::from_secs(61);
 
 /// The segment size of a peer that says nothing (RFC 9293, 3.7.1).
 const MSS_DEFAULT: u32 = 536;
 /// The least segment size that smoltcp and Linux take.
 const MSS_MIN: u32 = 48;
+/// The largest window there is (RFC 7323, 2.3).
+const WINDOW_BYTES_MAX: f64 = 1_073_725_440.0;
 /// Duplicate ACKs of a peer without SACK that mean a loss (RFC 5681, 3.2).
 const DUPLICATE_ACKS: u32 = 3;
 
@@ -55,6 +55,21 @@ enum Probe {
     Due,
     /// It was, up to this sequence number.
     Sent(u32),
+}
+
+/// What a flow knows of its path, as TCP_INFO has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Path {
+    /// SRTT; zero before the first measurement.
+    pub round_trip: Duration,
+    /// RTTVAR; zero before the first measurement.
+    pub variation: Duration,
+    /// RTO, before any backoff.
+    pub timeout: Duration,
+    /// The congestion window, in segments.
+    pub window: u32,
+    /// The slow start threshold, in segments; `u32::MAX` before the first loss.
+    pub threshold: u32,
 }
 
 /// What a flow has under way.
@@ -139,30 +154,37 @@ impl Loss {
         }
     }
 
-    /// The round-trip time and its variation; zero before the first measurement.
-    pub fn round_trip(&self) -> (Duration, Duration) {
-        (self.rtt.smoothed(), self.rtt.variation())
-    }
-
-    /// The congestion window and the slow start threshold, in segments.
-    pub fn congestion_window(&self) -> (f64, f64) {
-        (self.cubic.window(), self.cubic.threshold())
+    /// What is known of the path.
+    pub fn path(&self) -> Path {
+        Path {
+            round_trip: self.rtt.smoothed(),
+            variation: self.rtt.variation(),
+            timeout: self.rtt.timeout(),
+            window: self.cubic.window() as u32,
+            threshold: self.cubic.threshold() as u32,
+        }
     }
 
     /// Follows a segment on its way in, and lowers its window. False if smoltcp need not see it. `mtu` is the path's.
-    pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, rcv_nxt: u32, mtu: usize, now: Instant) -> bool {
+    pub fn received(
+        &mut self,
+        packet: &mut [u8],
+        segment: &mut Segment,
+        rcv_nxt: u32,
+        mtu: usize,
+        now: Instant,
+    ) -> bool {
         if segment.has(RST) {
             return true;
         }
         let options = Options::of(packet, segment);
         if segment.has(SYN) {
             let headers = u32::from(segment.tcp_start) + 20;
-            self.mss = options.mss.unwrap_or(MSS_DEFAULT).clamp(MSS_MIN, mtu as u32 - headers);
+            self.mss = options.mss.unwrap_or(MSS_DEFAULT).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN);
             (self.shift, self.sack) = (options.window_shift, options.sack_permitted);
         }
         if !segment.has(ACK) {
-            let room = (self.cubic.window() * f64::from(self.mss)) as u32;
-            self.tell(packet, segment, room);
+            self.tell(packet, segment, self.window_bytes());
             return true;
         }
         if after(self.una, segment.ack) || after(segment.ack, self.nxt) {
@@ -258,82 +280,6 @@ impl Loss {
     pub fn nagle(&self, wanted: bool, queued: usize) -> bool {
         let room = self.edge.wrapping_sub(self.una) as usize;
         if queued > room { true } else { wanted && !after(self.nxt, self.cursor) }
-    }
-
-    /// What the clock has to say; then whether smoltcp is to start again at SND.UNA.
-    pub fn wants_rewind(&mut self, now: Instant) -> bool {
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
-            self.on_time(now);
-        }
-        if self.told == 0 || self.cursor == self.una {
-            return false;
-        }
-        let next = self.missing().map_or(self.nxt, |(start, _)| start);
-        let probes = self.probe == Probe::Due && !after(self.nxt, self.cursor);
-        probes || (after(self.cursor, next) && after(self.edge, next))
-    }
-
-    /// The time to show smoltcp, so that it starts again.
-    pub fn rewind(&mut self, now: Instant) -> Instant {
-        self.cursor = self.una;
-        self.clock = self.clock.max(now) + REWIND;
-        self.clock
-    }
-
-    /// When `wants_rewind` is to be asked, whatever arrives.
-    pub fn deadline(&self) -> Option<Instant> {
-        if self.flight() == 0 || self.told == 0 {
-            return None;
-        }
-        let deadlines = [Some(self.timeout_at()), self.probe_at(), self.passed_at()];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// RFC 6298, 5.
-    fn timeout_at(&self) -> Instant {
-        let backed_off = Duration::from_micros(self.rtt.timeout().total_micros() << self.backoff.min(16));
-        self.timer_from + backed_off.min(RTO_MAX)
-    }
-
-    /// RFC 8985, 7.2: a segment that is alone may wait for its ACK to be delayed.
-    fn probe_at(&self) -> Option<Instant> {
-        let idle = self.phase == Phase::Open && self.probe == Probe::None && self.board.is_empty();
-        if !idle || self.rtt.smoothed() == Duration::ZERO {
-            return None;
-        }
-        let ack_delay = if self.flight() <= self.mss { RTO_MIN } else { PROBE_DELAY };
-        Some(self.timer_from.max(self.last_sent) + self.rtt.smoothed() * 2 + ack_delay)
-    }
-
-    /// RFC 8985, 6.2: when what was passed is no longer taken to be merely late.
-    fn passed_at(&self) -> Option<Instant> {
-        self.passed.map(|(_, since)| since + self.rtt.smoothed() / 4)
-    }
-
-    fn on_time(&mut self, now: Instant) {
-        if self.passed_at().is_some_and(|at| at <= now) {
-            self.detect(now);
-        }
-        if self.timeout_at() <= now {
-            self.on_timeout(now);
-        } else if self.probe_at().is_some_and(|at| at <= now) {
-            self.probe = Probe::Due;
-            self.timer_from = now;
-        }
-        self.edge = self.allowed();
-    }
-
-    fn on_timeout(&mut self, now: Instant) {
-        self.cubic.on_timeout(self.phase == Phase::Loss);
-        if self.backoff > 0 {
-            // RFC 2018, 8: the peer may have thrown away what it said it had.
-            self.board.clear();
-        }
-        self.phase = Phase::Loss;
-        self.backoff += 1;
-        (self.recover, self.lost_below, self.resent_below) = (self.nxt, self.nxt, self.una);
-        (self.passed, self.probe, self.duplicate_acks) = (None, Probe::None, 0);
-        self.timer_from = now;
     }
 
     /// Takes in the SACK blocks. True if one of them says that something arrived twice (RFC 2883).
@@ -438,6 +384,10 @@ impl Loss {
         self.nxt.wrapping_sub(self.una)
     }
 
+    fn window_bytes(&self) -> u32 {
+        (self.cubic.window() * f64::from(self.mss)).min(WINDOW_BYTES_MAX) as u32
+    }
+
     fn first_segment_end(&self) -> u32 {
         self.una.wrapping_add(self.mss.min(self.flight()))
     }
@@ -445,15 +395,15 @@ impl Loss {
     /// Up to where may be sent: RFC 6675's `pipe` is filled up to the congestion window, first with what is lost,
     /// then with what is new.
     fn allowed(&self) -> u32 {
-        let arrived = if self.sack { self.board.bytes() } else { self.duplicate_acks * self.mss };
+        let arrived = if self.sack { self.board.bytes() } else { self.duplicate_acks.saturating_mul(self.mss) };
         let mut lost = 0;
         let mut from = self.resent_below;
         while let Some((start, end)) = self.board.hole(from, self.lost_below) {
             lost += end.wrapping_sub(start);
             from = end;
         }
-        let pipe = self.flight().saturating_sub(arrived + lost);
-        let mut room = ((self.cubic.window() * f64::from(self.mss)) as u32).saturating_sub(pipe);
+        let pipe = self.flight().saturating_sub(arrived.saturating_add(lost));
+        let mut room = self.window_bytes().saturating_sub(pipe);
         if self.missing().is_some_and(|(start, _)| start == self.una) {
             // RFC 6675, 5, step 4.3: the first retransmission waits for nothing.
             room = room.max(self.mss);
@@ -472,8 +422,8 @@ impl Loss {
 
     /// The edge as coarsely as smoltcp was told of it.
     fn told_edge(&self) -> u32 {
-        let room = self.edge.wrapping_sub(self.una).next_multiple_of(1 << self.shift);
-        self.una.wrapping_add(room)
+        let room = self.edge.wrapping_sub(self.una);
+        self.una.wrapping_add(room.checked_next_multiple_of(1 << self.shift).unwrap_or(room))
     }
 
     /// Lowers the window of a segment to `room` bytes, or as near above as its field can say.
@@ -484,37 +434,5 @@ impl Loss {
             set_window(packet, segment, field);
         }
         self.told = field;
-    }
-}
-
-/// The options that matter here.
-#[derive(Default)]
-struct Options {
-    mss: Option<u32>,
-    window_shift: u8,
-    sack_permitted: bool,
-    blocks: [Option<(u32, u32)>; 3],
-}
-
-impl Options {
-    fn of(packet: &[u8], segment: &Segment) -> Options {
-        let mut options = Options::default();
-        if segment.payload_start - segment.tcp_start == 20 {
-            return options;
-        }
-        let tcp = TcpPacket::new_unchecked(&packet[usize::from(segment.tcp_start)..]);
-        let mut rest = tcp.options();
-        while let Ok((next, option)) = TcpOption::parse(rest) {
-            match option {
-                TcpOption::EndOfList => break,
-                TcpOption::MaxSegmentSize(mss) if mss > 0 => options.mss = Some(u32::from(mss)),
-                TcpOption::WindowScale(shift) => options.window_shift = shift.min(14),
-                TcpOption::SackPermitted => options.sack_permitted = true,
-                TcpOption::SackRange(blocks) => options.blocks = blocks,
-                _ => {}
-            }
-            rest = next;
-        }
-        options
     }
 }

@@ -5,6 +5,7 @@ use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
 use crate::limits::{FIN_WAIT_2_LEN, ORPHAN_LEN, RECEIVE_BUFFER_LEN};
 use crate::listener::Listener;
+pub use crate::loss::Path;
 use crate::outside::{Hop, LinkId};
 use crate::ready_list::Watch;
 use crate::rx::Before;
@@ -342,6 +343,11 @@ impl Stack {
             }
         }
         self.mark_dirty(key);
+    }
+
+    /// What is known of the flow's path.
+    pub fn tcp_path(&self, flow: FlowId) -> Option<Path> {
+        Some(self.flows.get(flow.0)?.loss.path())
     }
 
     /// What setsockopt changed.

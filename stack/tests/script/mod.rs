@@ -11,7 +11,7 @@ use stack::link::Link;
 use stack::link::wire::{WireConfig, WireEnd, wire};
 use stack::outside::InterfaceId;
 use stack::socket::FlowId;
-use stack::socket::tcp::{ListenAddress, TcpOptions};
+use stack::socket::tcp::{ListenAddress, Path, TcpOptions};
 use stack::stack::Stack;
 use stack::{Duration, Instant};
 
@@ -158,6 +158,10 @@ impl Peer {
     pub fn application_sends(&mut self, len: usize) {
         assert_eq!(self.stack.tcp_send(self.flow.unwrap(), &vec![0; len]), Ok(len));
         self.turn();
+    }
+
+    pub fn path(&self) -> Path {
+        self.stack.tcp_path(self.flow.unwrap()).unwrap()
     }
 
     pub fn application_receives(&mut self) -> usize {
