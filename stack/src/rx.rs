@@ -90,6 +90,10 @@ impl Stack {
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
+        if flow.established && flow.loss.is_unsent(&received.segment) {
+            self.counters.drop_malformed += 1;
+            return;
+        }
         let mtu = self.interfaces[flow.interface].mtu;
         if !flow.loss.received(received.packet, &mut received.segment, flow.wire.rcv_nxt, mtu, now) {
             return self.mark_received(key);

@@ -2,6 +2,7 @@
 
 mod script;
 
+use proptest::prelude::*;
 use script::{MSS, Peer, RTT_MS, Reply};
 
 /// Sequence numbers of segments `from..to`, counted in segments.
@@ -195,4 +196,37 @@ fn data_that_was_overtaken_is_not_lost_with_its_old_ack() {
     peer.feed(&late);
     peer.feed(&early);
     assert_eq!(peer.application_receives(), 1000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    /// A peer may say whatever it likes: nothing panics, nothing spins, and what it asks for in the end it gets.
+    #[test]
+    fn whatever_the_peer_acknowledges_the_stack_comes_to_rest(
+        sack: bool,
+        steps in proptest::collection::vec(
+            (0u32..25_000, (0u32..30_000, 1u32..9_000), (0u32..30_000, 1u32..9_000), 0u16..20_000, 0u64..400), 1..30),
+    ) {
+        let mut peer = if sack { Peer::with_sack() } else { Peer::without_sack() };
+        peer.application_sends(20_500);
+        for (ack, first, second, window, wait_ms) in steps {
+            peer.window = window;
+            peer.acknowledge(ack, &[(first.0, first.0 + first.1), (second.0, second.0 + second.1)]);
+            peer.wait_ms(wait_ms);
+        }
+        peer.window = 65_000;
+        for _ in 0..60 {
+            let end = peer.data().into_iter().max().map_or(0, |seq| seq + MSS);
+            if end > 20_000 {
+                return Ok(());
+            }
+            peer.acknowledge(end.min(20_000), &[]);
+            peer.wait_ms(300);
+            if peer.acknowledged() {
+                return Ok(());
+            }
+        }
+        prop_assert!(false, "the last segment was never sent");
+    }
 }

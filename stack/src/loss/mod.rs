@@ -86,6 +86,8 @@ pub struct Loss {
     /// Where smoltcp is, and the latest time that it was shown to start again.
     cursor: u32,
     clock: Instant,
+    /// Something has come in, or the clock has spoken, since smoltcp started again: without that it need not once more.
+    stirred: bool,
     /// Up to where may be sent.
     edge: u32,
     /// The peer's window in bytes, and the field that smoltcp was told.
@@ -130,6 +132,7 @@ impl Loss {
             nxt: 0,
             cursor: 0,
             clock: Instant::ZERO,
+            stirred: false,
             edge: 0,
             window: 0,
             told: 0,
@@ -163,6 +166,12 @@ impl Loss {
             window: self.cubic.window() as u32,
             threshold: self.cubic.threshold() as u32,
         }
+    }
+
+    /// Whether a segment acknowledges what has not been sent (RFC 9293, 3.10.7.4); smoltcp would take it for
+    /// delivered.
+    pub fn is_unsent(&self, segment: &Segment) -> bool {
+        segment.has(ACK) && !segment.has(RST) && after(segment.ack, self.nxt)
     }
 
     /// Follows a segment on its way in, and lowers its window. False if smoltcp need not see it. `mtu` is the path's.
@@ -204,6 +213,7 @@ impl Loss {
             self.cubic.on_idle();
         }
         self.window = window;
+        self.stirred = true;
         self.detect(now);
         self.edge = self.allowed();
         let told = self.told;

@@ -14,7 +14,7 @@ impl Loss {
         if self.deadline().is_some_and(|deadline| deadline <= now) {
             self.on_time(now);
         }
-        if self.told == 0 || self.cursor == self.una {
+        if !self.stirred || self.told == 0 || self.cursor == self.una {
             return false;
         }
         let next = self.missing().map_or(self.nxt, |(start, _)| start);
@@ -25,6 +25,7 @@ impl Loss {
     /// The time to show smoltcp, so that it starts again.
     pub fn rewind(&mut self, now: Instant) -> Instant {
         self.cursor = self.una;
+        self.stirred = false;
         self.clock = self.clock.max(now) + REWIND;
         self.clock
     }
@@ -70,6 +71,7 @@ impl Loss {
             self.timer_from = now;
         }
         self.edge = self.allowed();
+        self.stirred = true;
     }
 
     fn on_timeout(&mut self, now: Instant) {

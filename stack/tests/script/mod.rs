@@ -139,7 +139,11 @@ impl Peer {
     }
 
     fn turn(&mut self) {
-        while self.stack.poll(self.now) || self.stack.flush_pending() {}
+        let mut turns = 0;
+        while self.stack.poll(self.now) || self.stack.flush_pending() {
+            turns += 1;
+            assert!(turns < 100, "the stack does not come to rest");
+        }
         let mut burst = Vec::new();
         self.end.rx_burst(self.now, &mut burst);
         for frame in burst {
@@ -158,6 +162,11 @@ impl Peer {
     pub fn application_sends(&mut self, len: usize) {
         assert_eq!(self.stack.tcp_send(self.flow.unwrap(), &vec![0; len]), Ok(len));
         self.turn();
+    }
+
+    /// Whether the stack has nothing left to deliver.
+    pub fn acknowledged(&self) -> bool {
+        self.stack.undelivered() == 0
     }
 
     pub fn path(&self) -> Path {
