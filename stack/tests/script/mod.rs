@@ -164,11 +164,6 @@ impl Peer {
         self.turn();
     }
 
-    /// Whether the stack has nothing left to deliver.
-    pub fn acknowledged(&self) -> bool {
-        self.stack.undelivered() == 0
-    }
-
     pub fn path(&self) -> Path {
         self.stack.tcp_path(self.flow.unwrap()).unwrap()
     }
@@ -184,6 +179,15 @@ impl Peer {
         let tcps = sent.iter().map(|packet| TcpPacket::new_unchecked(&packet[20..]));
         let with_data = tcps.filter(|tcp| !tcp.payload().is_empty());
         with_data.map(|tcp| (tcp.seq_number().0 as u32).wrapping_sub(self.isn).wrapping_sub(1)).collect()
+    }
+
+    /// The end of the latest of the stack's bytes among them.
+    pub fn data_end(&mut self) -> u32 {
+        let sent = std::mem::take(&mut self.sent);
+        let tcps = sent.iter().map(|packet| TcpPacket::new_unchecked(&packet[20..]));
+        let with_data = tcps.filter(|tcp| !tcp.payload().is_empty());
+        let ends = with_data.map(|tcp| (tcp.seq_number() + tcp.payload().len()).0 as u32);
+        ends.map(|end| end.wrapping_sub(self.isn).wrapping_sub(1)).max().unwrap_or(0)
     }
 
     /// The ACKs without data that the stack has sent since it was last asked.
