@@ -1,9 +1,12 @@
 //! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
 
 use crate::ack_policy::AckPolicy;
+use crate::counters::Counters;
 use crate::flow_table::FlowKey;
 use crate::limits::SYN_LAST_WAIT;
+use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
+use crate::packet::Segment;
 use crate::patience::Patience;
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
@@ -39,6 +42,8 @@ pub struct Flow {
     pub watch: Watch,
     /// What went over the wire.
     pub wire: WireState,
+    /// What of it may be lost, and what may be sent.
+    pub loss: Loss,
     /// How long it waits for a silent peer.
     pub patience: Patience,
     /// How it acknowledges.
@@ -95,6 +100,7 @@ impl Flow {
             owner: Owner::Nobody,
             watch: Watch::default(),
             wire: WireState::new(),
+            loss: Loss::new(),
             patience: Patience::new(),
             acks: AckPolicy::new(),
             challenged_at: None,
@@ -127,6 +133,7 @@ impl Flow {
         self.owner = owner;
         self.watch = Watch::default();
         self.wire = WireState::new();
+        self.loss = Loss::new();
         self.patience = Patience::new();
         self.acks = AckPolicy::new();
         self.challenged_at = None;
@@ -147,7 +154,7 @@ impl Flow {
         self.silent = false;
         // listen() and connect() reset a socket but for these.
         let socket = self.socket_mut();
-        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_congestion_control(CongestionControl::None);
         socket.set_timeout(None);
         socket.set_keep_alive(None);
         self.set_options(options);
@@ -176,6 +183,11 @@ impl Flow {
         self.set.get_mut(self.handle)
     }
 
+    /// Whether `loss` decides what is sent.
+    pub fn recovers(&self) -> bool {
+        self.established && !self.is_closed()
+    }
+
     /// Dead: nothing will ever be sent or received again.
     pub fn is_closed(&self) -> bool {
         self.socket().state() == State::Closed
@@ -198,6 +210,20 @@ impl Flow {
             State::SynSent | State::SynReceived => false,
             State::Established | State::CloseWait => socket.send_queue() > 0,
         }
+    }
+
+    /// Follows a segment of smoltcp's on its way out, and puts it into the wire's numbers. False if it is not to go.
+    pub fn sends(&mut self, packet: &mut [u8], segment: &mut Segment, counters: &mut Counters, now: Instant) -> bool {
+        self.wire.translate_out(packet, segment);
+        if !self.loss.sends(segment, self.wire.is_news(segment), now) {
+            return false;
+        }
+        let again = self.wire.sent(packet, segment);
+        counters.retransmissions += u64::from(again);
+        self.retransmissions += u32::from(again);
+        self.patience.follow(&self.wire, now);
+        self.acks.sent(segment.payload_len > 0 && !again, now);
+        true
     }
 
     /// Follows RCV.NXT by what smoltcp has taken of a segment.

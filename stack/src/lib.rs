@@ -22,6 +22,7 @@ mod life;
 pub mod limits;
 pub mod link;
 mod listener;
+mod loss;
 mod opening;
 pub mod outside;
 mod packet;

@@ -131,3 +131,21 @@ pub const NOTICES_PER_REFRESH: usize = 256;
 
 /// How long an ACK waits for bytes to go with it. Linux's is 40 ms; RFC 9293, 3.8.6.3 allows 500 ms.
 pub const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// Segments that a flow may send before it has heard of its path (RFC 6928).
+pub const INITIAL_WINDOW: f64 = 10.0;
+
+/// The largest congestion window, in segments: 1.5 GB under way.
+pub const CWND_MAX: f64 = 1e6;
+
+/// The retransmission timeout before the round-trip time is known (RFC 6298, 2.1).
+pub const RTO_INITIAL: Duration = Duration::from_secs(1);
+
+/// What the retransmission timeout is at least beyond the round-trip time: Linux's TCP_RTO_MIN.
+pub const RTO_MIN: Duration = Duration::from_millis(200);
+
+/// The largest retransmission timeout: Linux's TCP_RTO_MAX.
+pub const RTO_MAX: Duration = Duration::from_secs(120);
+
+/// How much later than two round trips a tail-loss probe is sent at least: the clock's coarseness, as in Linux.
+pub const PROBE_DELAY: Duration = Duration::from_millis(2);

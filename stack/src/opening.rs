@@ -65,7 +65,7 @@ impl Stack {
     pub(crate) fn receive_half_open(
         &mut self,
         half_open: HalfOpen,
-        syn_ack_at: Instant,
+        syn_ack_at: Option<Instant>,
         received: Received<'_>,
         now: Instant,
     ) {
@@ -96,7 +96,7 @@ impl Stack {
     pub(crate) fn receive_stray(&mut self, received: Received<'_>, now: Instant) {
         match self.half_open_of_cookie(&received, now) {
             Some(half_open) => {
-                let established = self.establish(&half_open, received, now, now);
+                let established = self.establish(&half_open, received, None, now);
                 self.counters.syn_cookies_accepted += u64::from(established);
             }
             None => self.refuse(&received, now),
@@ -157,7 +157,13 @@ impl Stack {
 
     /// Makes a flow of a half-open one, by the ACK of its SYN-ACK. False if there is no room for it now: the ACK is
     /// ignored, and the peer sends it, or its data, again (tcp(7): tcp_abort_on_overflow is off).
-    fn establish(&mut self, half_open: &HalfOpen, received: Received<'_>, syn_ack_at: Instant, now: Instant) -> bool {
+    fn establish(
+        &mut self,
+        half_open: &HalfOpen,
+        received: Received<'_>,
+        syn_ack_at: Option<Instant>,
+        now: Instant,
+    ) -> bool {
         let flow_key = received.segment.key;
         let has_room = self.listeners.get(half_open.listener).is_some_and(|listener| !listener.is_full());
         let opened = if has_room { self.open_passive(half_open.listener, flow_key, received.link, now) } else { None };
@@ -165,7 +171,12 @@ impl Stack {
             self.counters.drop_backlog += 1;
             return false;
         };
-        self.replay_syn(key, &flow_key, half_open, syn_ack_at);
+        self.replay_syn(key, &flow_key, half_open, syn_ack_at.unwrap_or(now));
+        if let Some(flow) = self.flows.get_mut(key)
+            && syn_ack_at.is_none()
+        {
+            flow.loss.give_up_measuring();
+        }
         self.deliver(key, received, now);
         true
     }
@@ -189,6 +200,8 @@ impl Stack {
         let (Some(flow), Ok(mut segment)) = (self.flows.get_mut(key), packet::parse_own(packet)) else { return };
         flow.wire.begin_at(half_open.isn);
         flow.wire.received(packet, &mut segment);
+        let mtu = self.interfaces[flow.interface].mtu;
+        flow.loss.received(packet, &mut segment, flow.wire.rcv_nxt, mtu, at);
         self.ingress(key, Received { link: half_open.link, header: half_open.header(), packet, segment }, at);
         let Some(flow) = self.flows.get_mut(key) else { return };
         let mtu_interface = &mut self.interfaces[flow.interface];
@@ -198,7 +211,7 @@ impl Stack {
             && let Ok(mut segment) = packet::parse_own(syn_ack)
         {
             debug_assert_eq!((segment.window, segment.flags), (WINDOW, SYN | ACK));
-            flow.wire.sent(syn_ack, &mut segment);
+            flow.sends(syn_ack, &mut segment, &mut self.counters, at);
         }
         self.outgoing.lend(None, 0);
     }

@@ -185,6 +185,13 @@ pub fn set_ack(packet: &mut [u8], segment: &mut Segment, ack: u32) {
     segment.ack = ack;
 }
 
+/// Sets SEG.WND; the checksum is not corrected.
+pub fn set_window(packet: &mut [u8], segment: &mut Segment, window: u16) {
+    let at = usize::from(segment.tcp_start) + 14;
+    packet[at..at + 2].copy_from_slice(&window.to_be_bytes());
+    segment.window = window;
+}
+
 /// Sets 32 bits of the TCP header, and corrects the checksum for them (RFC 1624, 3).
 fn set_word(packet: &mut [u8], segment: &Segment, at: usize, word: u32) {
     let tcp = &mut packet[usize::from(segment.tcp_start)..];

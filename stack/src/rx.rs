@@ -102,9 +102,13 @@ impl Stack {
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
         flow.patience.heard(&flow.wire, now);
+        let mtu = self.interfaces[flow.interface].mtu;
+        if !flow.loss.received(received.packet, &mut received.segment, flow.wire.rcv_nxt, mtu, now) {
+            return self.mark_received(key);
+        }
         let is_reset = received.segment.has(RST);
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
-        let is_large = usize::from(received.segment.payload_len) > self.interfaces[flow.interface].mtu;
+        let is_large = usize::from(received.segment.payload_len) > mtu;
         let has_bytes = received.segment.payload_len > 0;
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
         flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));

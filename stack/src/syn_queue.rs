@@ -88,10 +88,10 @@ impl SynQueue {
         self.waiting[0].push_back((due, key));
     }
 
-    /// The half-open flow of a 4-tuple, with the time at which its SYN-ACK was last sent.
-    pub fn get(&self, key: &FlowKey) -> Option<(HalfOpen, Instant)> {
+    /// The half-open flow of a 4-tuple, with the time at which its SYN-ACK was sent, if it was sent once.
+    pub fn get(&self, key: &FlowKey) -> Option<(HalfOpen, Option<Instant>)> {
         let entry = self.entries.get(key)?;
-        Some((entry.half_open, entry.due - wait(entry.retries)))
+        Some((entry.half_open, (entry.retries == 0).then(|| entry.due - wait(0))))
     }
 
     /// Takes a flow out.
@@ -190,7 +190,8 @@ mod tests {
             assert_eq!(queue.next_deadline(), Some(now));
             assert_eq!(queue.expire(now - Duration::from_micros(1)), None);
             assert_eq!(queue.expire(now), Some(Due::Resend(key(1), HALF_OPEN)));
-            assert_eq!(queue.get(&key(1)), Some((HALF_OPEN, now)));
+            // Which one is answered is not known any more (Karn's algorithm).
+            assert_eq!(queue.get(&key(1)), Some((HALF_OPEN, None)));
         }
         assert_eq!(queue.expire(Instant::from_secs(63)), Some(Due::Over(HALF_OPEN)));
         assert_eq!((queue.len(), queue.next_deadline()), (0, None));

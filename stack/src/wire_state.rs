@@ -72,7 +72,8 @@ impl WireState {
         }
     }
 
-    fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment) {
+    /// Puts a segment of smoltcp's into the wire's numbers: the first thing when it has written one.
+    pub fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment) {
         if segment.has(SYN)
             && let Some(isn) = self.isn.take()
         {
@@ -137,13 +138,18 @@ impl WireState {
         TcpRepr { window_len: window, ..ack }
     }
 
+    /// Whether the ACK or the window of a segment that is about to go out says something new.
+    pub fn is_news(&self, segment: &Segment) -> bool {
+        let right_edge = segment.ack.wrapping_add(u32::from(segment.window) << self.window_shift);
+        segment.ack != self.rcv_nxt || right_edge != self.right_edge
+    }
+
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
     ///
     /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp, while it
     /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
     /// to each other never end.
     pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment) -> bool {
-        self.translate_out(packet, segment);
         if segment.has(RST) {
             // Its numbers are those of the segment that it answers.
             return false;
@@ -332,9 +338,11 @@ mod tests {
         wire.begin_at(u32::MAX);
         let (mut packet, mut segment) = received(1000, 0);
         segment.flags |= SYN;
+        wire.translate_out(&mut packet, &mut segment);
         wire.sent(&mut packet, &mut segment);
         assert_eq!((segment.seq, wire.snd_nxt), (u32::MAX, 10));
         let (mut packet, mut segment) = received(1011, 0);
+        wire.translate_out(&mut packet, &mut segment);
         wire.sent(&mut packet, &mut segment);
         assert_eq!((segment.seq, wire.snd_nxt), (10, 20));
         let (mut packet, mut segment) = received(1, 0);

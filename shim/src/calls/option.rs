@@ -154,6 +154,9 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
 /// Windows are scaled: linux/tcp.h.
 const TCPI_OPT_WSCALE: u8 = 4;
 
+/// The slow start threshold before the first loss: TCP_INFINITE_SSTHRESH of Linux.
+const SSTHRESH_INFINITE: u32 = 0x7fff_ffff;
+
 /// struct tcp_info of linux/tcp.h, as long as it was when it was introduced.
 const TCP_INFO_LEN: usize = 104;
 
@@ -198,11 +201,16 @@ impl Value {
             value.bytes[offset_of!(libc::tcp_info, tcpi_snd_rcv_wscale)] = shift | info.window_shift << 4;
         }
         let words = [
+            (offset_of!(libc::tcp_info, tcpi_rto), info.path.timeout.total_micros() as u32),
             (offset_of!(libc::tcp_info, tcpi_snd_mss), info.send_mss),
             (offset_of!(libc::tcp_info, tcpi_unacked), info.unacknowledged),
             (offset_of!(libc::tcp_info, tcpi_last_data_recv), info.since_data.total_millis() as u32),
             (offset_of!(libc::tcp_info, tcpi_last_ack_recv), info.since_heard.total_millis() as u32),
             (offset_of!(libc::tcp_info, tcpi_pmtu), info.path_mtu),
+            (offset_of!(libc::tcp_info, tcpi_rtt), info.path.round_trip.total_micros() as u32),
+            (offset_of!(libc::tcp_info, tcpi_rttvar), info.path.variation.total_micros() as u32),
+            (offset_of!(libc::tcp_info, tcpi_snd_ssthresh), info.path.threshold.min(SSTHRESH_INFINITE)),
+            (offset_of!(libc::tcp_info, tcpi_snd_cwnd), info.path.window),
             (offset_of!(libc::tcp_info, tcpi_advmss), info.advertised_mss),
             (offset_of!(libc::tcp_info, tcpi_total_retrans), info.retransmissions),
         ];

@@ -2,6 +2,7 @@
 
 use super::FlowId;
 use super::tcp::TcpState;
+pub use crate::loss::Path;
 use crate::stack::Stack;
 use crate::{Duration, Instant};
 
@@ -22,6 +23,8 @@ pub struct TcpInfo {
     pub retransmissions: u32,
     /// The path's MTU, in bytes.
     pub path_mtu: u32,
+    /// Round trips and congestion control.
+    pub path: Path,
     /// How long ago the latest bytes came; zero if none did.
     pub since_data: Duration,
     /// How long ago the peer was last heard.
@@ -48,6 +51,7 @@ impl Stack {
             unacknowledged: flow.wire.unacknowledged_len().div_ceil(send_mss),
             retransmissions: flow.retransmissions,
             path_mtu: mtu,
+            path: flow.loss.path(),
             since_data: flow.acks.received_at().map_or(Duration::ZERO, |at| now - at),
             since_heard: now - flow.patience.heard_at(),
             peer_window_shift: flow.wire.peer_window_shift(),

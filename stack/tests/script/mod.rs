@@ -1,4 +1,4 @@
-//! A peer that is no TCP: it sends the segments that a test writes, and shows those that come back.
+//! A peer that is no TCP, for every test that converses segment by segment: it sends the segments that a test writes, and shows those that come back.
 
 use crate::sim::{Claims, FlatRoutes, INTERFACE, PORT, SERVER};
 use smoltcp::phy::ChecksumCapabilities;
@@ -15,13 +15,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 pub const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)), 40_000);
 
 /// A segment that has come to the peer; its checksums have been verified.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Heard {
     pub at: Instant,
     pub to: SocketAddr,
     pub control: TcpControl,
     pub seq: u32,
     pub ack: Option<u32>,
+    /// The first SACK block.
+    pub block: Option<(u32, u32)>,
     pub mss: Option<u16>,
     pub window_scale: Option<u8>,
     pub sack_permitted: bool,
@@ -90,6 +92,7 @@ fn read(packet: &[u8], at: Instant) -> Heard {
         control: tcp.control,
         seq: tcp.seq_number.0 as u32,
         ack: tcp.ack_number.map(|ack| ack.0 as u32),
+        block: tcp.sack_ranges[0],
         mss: tcp.max_seg_size,
         window_scale: tcp.window_scale,
         sack_permitted: tcp.sack_permitted,
@@ -97,15 +100,23 @@ fn read(packet: &[u8], at: Instant) -> Heard {
     }
 }
 
-/// A segment without options, its window 10,000 bytes.
+/// The window that the peer offers unless the test says otherwise.
+pub const WINDOW: u16 = 10_000;
+
+/// A sequence number as smoltcp has it.
+pub fn number(number: u32) -> TcpSeqNumber {
+    TcpSeqNumber(number as i32)
+}
+
+/// A segment without options, its window `WINDOW`.
 pub fn segment(control: TcpControl, seq: u32, ack: Option<u32>, payload: &[u8]) -> TcpRepr<'_> {
     TcpRepr {
         src_port: 0,
         dst_port: 0,
         control,
-        seq_number: TcpSeqNumber(seq as i32),
-        ack_number: ack.map(|ack| TcpSeqNumber(ack as i32)),
-        window_len: 10_000,
+        seq_number: number(seq),
+        ack_number: ack.map(number),
+        window_len: WINDOW,
         window_scale: None,
         max_seg_size: None,
         sack_permitted: false,
@@ -142,7 +153,11 @@ impl Script {
     }
 
     pub fn listen(&mut self, backlog: usize) -> ListenerId {
-        self.stack.tcp_listen(ListenAddress::AnyV4, PORT, backlog, TcpOptions::default(), 7).unwrap()
+        self.listen_with(backlog, TcpOptions::default())
+    }
+
+    pub fn listen_with(&mut self, backlog: usize, options: TcpOptions) -> ListenerId {
+        self.stack.tcp_listen(ListenAddress::AnyV4, PORT, backlog, options, 7).unwrap()
     }
 
     pub fn connect(&mut self, port: u16) -> FlowId {
@@ -159,10 +174,13 @@ impl Script {
         self.turn()
     }
 
-    /// One turn, and what it says.
+    /// Turns the stack until it is quiet, and hears what it says.
     pub fn turn(&mut self) -> Vec<Heard> {
-        self.stack.poll(self.now);
-        self.stack.flush(self.now);
+        let mut turns = 0;
+        while self.stack.poll(self.now) || self.stack.flush_pending() {
+            turns += 1;
+            assert!(turns < 100, "the stack does not come to rest");
+        }
         self.peer.hear(self.now)
     }
 
