@@ -110,10 +110,9 @@ impl Stack {
         if let Some(packet) = self.outgoing.packet() {
             if let (Some(flow), Ok(mut segment)) =
                 (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
+                && !flow.sends(packet, &mut segment, &mut self.counters, now)
             {
-                if !flow.sends(packet, &mut segment, &mut self.counters, now) {
-                    return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
-                }
+                return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
             }
             let queued = match self.outgoing.finish(header) {
                 Some(Finished::Frame(frame)) => port.push(frame, now, &mut self.counters),

@@ -10,7 +10,7 @@ use crate::flow_table::FlowKey;
 use crate::frame_device::FrameDevice;
 use crate::isn;
 use crate::limits::{BURST_FRAMES_MAX, RECEIVE_BUFFER_LEN, SYN_COOKIE_LEN};
-use crate::packet::{self, ACK, RST, SYN, Segment};
+use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
 use crate::rx::{Received, reply_header};
 use crate::slab::Key;
 use crate::stack::Stack;
@@ -18,9 +18,6 @@ use crate::syn_cookie;
 use crate::syn_queue::{Due, HalfOpen};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
-
-/// The MSS of a peer that names none (RFC 9293, 3.7.1).
-const MSS_DEFAULT: u16 = 536;
 
 /// The window of our SYN-ACK: the same as smoltcp's, whose right edge the flow goes on from.
 const WINDOW: u16 = if RECEIVE_BUFFER_LEN < u16::MAX as usize { RECEIVE_BUFFER_LEN as u16 } else { u16::MAX };

@@ -4,6 +4,9 @@ use crate::checksum;
 use crate::flow_table::FlowKey;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The MSS of a peer that names none, in bytes (RFC 9293, 3.7.1).
+pub const MSS_DEFAULT: u16 = 536;
+
 /// FIN.
 pub const FIN: u8 = 0x01;
 /// SYN.

@@ -5,7 +5,7 @@
 
 use crate::answer;
 use crate::flow_table::FlowKey;
-use crate::packet::{self, ACK, RST, SYN, Segment};
+use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
 use crate::time_wait::after;
 use smoltcp::wire::TcpRepr;
 
@@ -102,7 +102,7 @@ impl WireState {
 
     /// The largest segment that the peer takes, in bytes; where it has not said so, what RFC 9293, 3.7.1 has.
     pub fn peer_mss(&self) -> u32 {
-        self.peer_mss.filter(|&mss| mss > 0).map_or(536, u32::from)
+        self.peer_mss.filter(|&mss| mss > 0).map_or(MSS_DEFAULT.into(), u32::from)
     }
 
     /// The shift of the peer's window field, if it scales.

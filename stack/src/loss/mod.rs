@@ -19,7 +19,7 @@ mod rtt;
 mod scoreboard;
 mod timers;
 
-use crate::packet::{ACK, FIN, RST, SYN, Segment, set_window};
+use crate::packet::{ACK, FIN, MSS_DEFAULT, RST, SYN, Segment, set_window};
 use crate::time_wait::after;
 use crate::{Duration, Instant};
 use cubic::Cubic;
@@ -28,8 +28,6 @@ use options::Options;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 
-/// The segment size of a peer that says nothing (RFC 9293, 3.7.1).
-const MSS_DEFAULT: u32 = 536;
 /// The least segment size that smoltcp and Linux take.
 const MSS_MIN: u32 = 48;
 /// The largest window there is (RFC 7323, 2.3).
@@ -125,7 +123,7 @@ impl Loss {
     /// Of a flow that has sent nothing.
     pub fn new() -> Self {
         Loss {
-            mss: MSS_DEFAULT,
+            mss: MSS_DEFAULT.into(),
             shift: 0,
             sack: false,
             una: 0,
@@ -188,7 +186,7 @@ impl Loss {
         let options = Options::of(packet, segment);
         if segment.has(SYN) {
             let headers = u32::from(segment.tcp_start) + 20;
-            self.mss = options.mss.unwrap_or(MSS_DEFAULT).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN);
+            self.mss = options.mss.unwrap_or(MSS_DEFAULT.into()).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN);
             (self.shift, self.sack) = (options.window_shift, options.sack_permitted);
         }
         if !segment.has(ACK) {
