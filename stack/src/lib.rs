@@ -36,6 +36,7 @@ pub mod socket;
 pub mod stack;
 mod syn_cookie;
 mod syn_queue;
+mod tcp_options;
 mod time_wait;
 mod timer_wheel;
 mod tx;

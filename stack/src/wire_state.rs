@@ -6,6 +6,7 @@
 use crate::answer;
 use crate::flow_table::FlowKey;
 use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
+use crate::tcp_options::Options;
 use crate::time_wait::after;
 use smoltcp::wire::TcpRepr;
 
@@ -102,7 +103,7 @@ impl WireState {
 
     /// The largest segment that the peer takes, in bytes; where it has not said so, what RFC 9293, 3.7.1 has.
     pub fn peer_mss(&self) -> u32 {
-        self.peer_mss.filter(|&mss| mss > 0).map_or(MSS_DEFAULT.into(), u32::from)
+        self.peer_mss.map_or(MSS_DEFAULT.into(), u32::from)
     }
 
     /// The shift of the peer's window field, if it scales.
@@ -158,7 +159,7 @@ impl WireState {
             packet::set_seq(packet, segment, self.snd_nxt);
         }
         if segment.has(SYN) {
-            self.window_shift = window_scale(packet, segment).unwrap_or(0);
+            self.window_shift = Options::of(packet, segment).window_shift.unwrap_or(0);
         }
         if segment.has(ACK) {
             // RFC 7323, 2.2: the window of a SYN is never scaled.
@@ -230,9 +231,8 @@ impl WireState {
             return;
         }
         self.synchronized = true;
-        // RFC 7323, 2.3: no more than 14.
-        self.peer_window_shift = window_scale(packet, segment).map(|shift| shift.min(14));
-        self.peer_mss = max_segment_size(packet, segment);
+        let options = Options::of(packet, segment);
+        (self.peer_window_shift, self.peer_mss) = (options.window_shift, options.mss);
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
         self.rcv_nxt = segment.seq.wrapping_add(1);
@@ -244,34 +244,6 @@ impl WireState {
     /// Not added up: an ACK that has gone out in the meantime has moved RCV.NXT already.
     pub fn taken(&mut self, rcv_nxt: u32, len: u32) {
         self.rcv_nxt = rcv_nxt.wrapping_add(len);
-    }
-}
-
-/// The window scale option (RFC 7323, 2.2) of a SYN.
-fn window_scale(packet: &[u8], segment: &Segment) -> Option<u8> {
-    match option(packet, segment, 3)? {
-        [shift] => Some(*shift),
-        _ => None,
-    }
-}
-
-/// The maximum segment size option (RFC 9293, 3.7.1) of a SYN.
-fn max_segment_size(packet: &[u8], segment: &Segment) -> Option<u16> {
-    option(packet, segment, 2)?.try_into().ok().map(u16::from_be_bytes)
-}
-
-/// The value of an option of a segment (RFC 9293, 3.1).
-fn option<'a>(packet: &'a [u8], segment: &Segment, wanted: u8) -> Option<&'a [u8]> {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    let mut options = packet.get(usize::from(segment.tcp_start) + 20..usize::from(segment.payload_start))?;
-    loop {
-        match *options {
-            [END, ..] | [] | [_] => return None,
-            [NO_OPERATION, ref rest @ ..] => options = rest,
-            [kind, len, ..] if kind == wanted => return options.get(2..usize::from(len)),
-            [_, len, ..] => options = options.get(usize::from(len).max(2)..)?,
-        }
     }
 }
 

@@ -14,17 +14,16 @@
 
 mod cubic;
 mod hystart;
-mod options;
 mod rtt;
 mod scoreboard;
 mod timers;
 
 use crate::packet::{ACK, FIN, MSS_DEFAULT, RST, SYN, Segment, set_window};
+use crate::tcp_options::Options;
 use crate::time_wait::after;
 use crate::{Duration, Instant};
 use cubic::Cubic;
 use hystart::HyStart;
-use options::Options;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 
@@ -186,8 +185,9 @@ impl Loss {
         let options = Options::of(packet, segment);
         if segment.has(SYN) {
             let headers = u32::from(segment.tcp_start) + 20;
-            self.mss = options.mss.unwrap_or(MSS_DEFAULT.into()).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN);
-            (self.shift, self.sack) = (options.window_shift, options.sack_permitted);
+            self.mss =
+                u32::from(options.mss.unwrap_or(MSS_DEFAULT)).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN);
+            (self.shift, self.sack) = (options.window_shift.unwrap_or(0), options.sack_permitted);
         }
         if !segment.has(ACK) {
             self.tell(packet, segment, self.window_bytes());

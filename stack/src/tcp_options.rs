@@ -1,4 +1,4 @@
-//! The options of a received segment that matter to loss: segment size, window scale, SACK.
+//! The options of a segment that matter to the front: segment size, window scale, SACK.
 
 use crate::packet::Segment;
 use smoltcp::wire::{TcpOption, TcpPacket};
@@ -7,9 +7,9 @@ use smoltcp::wire::{TcpOption, TcpPacket};
 #[derive(Default)]
 pub struct Options {
     /// The segment size of a SYN.
-    pub mss: Option<u32>,
-    /// The shift of the window field, of a SYN (RFC 7323, 2.2).
-    pub window_shift: u8,
+    pub mss: Option<u16>,
+    /// The shift of the window field, of a SYN (RFC 7323, 2.2); no more than 14 (2.3).
+    pub window_shift: Option<u8>,
     /// SACK-permitted, of a SYN (RFC 2018, 2).
     pub sack_permitted: bool,
     /// SACK blocks (RFC 2018, 3).
@@ -28,8 +28,8 @@ impl Options {
         while let Ok((next, option)) = TcpOption::parse(rest) {
             match option {
                 TcpOption::EndOfList => break,
-                TcpOption::MaxSegmentSize(mss) if mss > 0 => options.mss = Some(u32::from(mss)),
-                TcpOption::WindowScale(shift) => options.window_shift = shift.min(14),
+                TcpOption::MaxSegmentSize(mss) if mss > 0 => options.mss = Some(mss),
+                TcpOption::WindowScale(shift) => options.window_shift = Some(shift.min(14)),
                 TcpOption::SackPermitted => options.sack_permitted = true,
                 TcpOption::SackRange(blocks) => options.blocks = blocks,
                 _ => {}
