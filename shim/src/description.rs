@@ -40,16 +40,10 @@ pub struct Description {
 }
 
 /// What setsockopt(2) has set, beside what only the kernel's socket knows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy)]
 pub struct Settings {
     /// What the stack does.
     pub tcp: TcpOptions,
-    /// TCP_KEEPIDLE, in seconds.
-    pub keepalive_idle_s: u32,
-    /// TCP_KEEPINTVL, in seconds, and TCP_KEEPCNT: remembered; the stack probes at a pace of its own.
-    pub keepalive_interval_s: c_int,
-    /// See above.
-    pub keepalive_probes: c_int,
     /// TCP_CORK: what is sent waits for more.
     pub corked: bool,
     /// SO_RCVTIMEO; `None` is for ever.
@@ -62,24 +56,6 @@ pub struct Settings {
     pub reuse_address: bool,
     /// IPV6_V6ONLY.
     pub v6only: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            tcp: TcpOptions::default(),
-            // tcp(7).
-            keepalive_idle_s: 7200,
-            keepalive_interval_s: 75,
-            keepalive_probes: 9,
-            corked: false,
-            receive_timeout: None,
-            send_timeout: None,
-            linger_s: None,
-            reuse_address: false,
-            v6only: false,
-        }
-    }
 }
 
 /// What a socket has become.

@@ -19,6 +19,11 @@ pub fn sum(bytes: &[u8]) -> u16 {
     u16::from_be(fold(fold_wide(wide)))
 }
 
+/// The sum of the two halves of a word.
+pub fn of_word(word: u32) -> u16 {
+    fold(u64::from(word))
+}
+
 /// The sum of two sums.
 pub fn add(a: u16, b: u16) -> u16 {
     fold(u64::from(a) + u64::from(b))

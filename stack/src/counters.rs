@@ -32,13 +32,27 @@ counters! {
     flows_reset,
     /// Segments that were sent again.
     retransmissions,
+    /// Challenge ACKs sent (RFC 5961).
+    challenge_acks_sent,
+    /// Segments dropped because their RST, SYN or ACK is not acceptable (RFC 5961).
+    drop_unacceptable,
+    /// Probes sent to a peer that is silent: keepalive.
+    probes_sent,
+    /// Flows given up because the peer did not answer.
+    flows_timed_out,
     /// RSTs sent for segments that belong to no flow.
     resets_sent,
     /// Drops: a header that does not parse, or a packet that is not for a socket.
     drop_malformed,
     /// Drops: a checksum that does not hold.
     drop_checksum,
-    /// Drops: SYNs, because the listener's backlog was full.
+    /// SYNs that found the SYN queue full.
+    syn_queue_overflows,
+    /// SYN cookies sent.
+    syn_cookies_sent,
+    /// Flows opened by a SYN cookie.
+    syn_cookies_accepted,
+    /// Drops: SYNs, and ACKs that would open a flow, because the listener's accept queue was full.
     drop_backlog,
     /// Drops: no free frame to send from.
     drop_no_frame,

@@ -54,10 +54,17 @@ impl Stack {
         if flow.silent {
             return Sent::Nothing;
         }
-        let give_up_at = flow.give_up_at;
-        let poll_at = self.interfaces[flow.interface].interface.poll_at(now, flow.set());
-        if poll_at.is_none_or(|poll_at| poll_at > now) {
-            if let Some(deadline) = [poll_at, give_up_at].into_iter().flatten().min() {
+        let due = flow.due().map(|(at, _)| at);
+        let rewinds = flow.recovers() && flow.loss.wants_rewind(now);
+        let loss_at = if flow.recovers() { flow.loss.deadline() } else { None };
+        let nagle = flow.loss.nagle(!flow.options.nodelay, flow.socket().send_queue());
+        flow.socket_mut().set_nagle_enabled(nagle);
+        let poll_at = match flow.has_sent_last_syn(now) {
+            true => None,
+            false => self.interfaces[flow.interface].interface.poll_at(now, flow.set()),
+        };
+        if !rewinds && poll_at.is_none_or(|poll_at| poll_at > now) {
+            if let Some(deadline) = [poll_at, due, loss_at].into_iter().flatten().min() {
                 self.arm(key, deadline);
             }
             return Sent::Nothing;
@@ -72,10 +79,13 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
         let mtu_interface = &mut self.interfaces[flow.interface];
         let mut device = FrameDevice { incoming: None, outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
-        let result = mtu_interface.interface.poll_egress(now, &mut device, flow.set());
+        let clock = if rewinds { flow.loss.rewind(now) } else { now };
+        let result = mtu_interface.interface.poll_egress(clock, &mut device, flow.set());
         self.send_outgoing(Some(key), link, header, now);
         match result {
             PollResult::SocketStateChanged => Sent::Yes,
+            // What it had to say was nothing after all; the next look arms the timer.
+            PollResult::None if rewinds => Sent::Yes,
             PollResult::None => Sent::Nothing,
         }
     }
@@ -100,8 +110,9 @@ impl Stack {
         if let Some(packet) = self.outgoing.packet() {
             if let (Some(flow), Ok(mut segment)) =
                 (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
+                && !flow.sends(packet, &mut segment, &mut self.counters, now)
             {
-                self.counters.retransmissions += u64::from(flow.wire.sent(packet, &mut segment));
+                return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
             }
             let queued = match self.outgoing.finish(header) {
                 Some(Finished::Frame(frame)) => port.push(frame, now, &mut self.counters),
@@ -117,7 +128,7 @@ impl Stack {
 
     /// The flow's next hop, asked for when it has none or the routes have changed. `None`: not yet, or never; then
     /// the timer wheel or the flow's cause knows.
-    fn next_hop_of(&mut self, key: Key, now: Instant) -> Option<NextHop> {
+    pub(crate) fn next_hop_of(&mut self, key: Key, now: Instant) -> Option<NextHop> {
         let flow = self.flows.get_mut(key)?;
         let generation = self.routes.generation();
         if let Some((next_hop, known)) = flow.next_hop

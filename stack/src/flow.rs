@@ -1,10 +1,17 @@
 //! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
 
+use crate::ack_policy::AckPolicy;
+use crate::counters::Counters;
 use crate::flow_table::FlowKey;
+use crate::limits::SYN_LAST_WAIT;
+use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
+use crate::packet::Segment;
+use crate::patience::Patience;
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
 use crate::ready_list::Watch;
+use crate::rx::Before;
 use crate::slab::Key;
 use crate::socket::tcp::{TcpOptions, TcpState};
 use crate::wire_state::WireState;
@@ -35,6 +42,16 @@ pub struct Flow {
     pub watch: Watch,
     /// What went over the wire.
     pub wire: WireState,
+    /// What of it may be lost, and what may be sent.
+    pub loss: Loss,
+    /// How long it waits for a silent peer.
+    pub patience: Patience,
+    /// How it acknowledges.
+    pub acks: AckPolicy,
+    /// When its latest challenge ACK was sent.
+    pub challenged_at: Option<Instant>,
+    /// Segments that were sent again.
+    pub retransmissions: u32,
     /// How to reach the peer, once it is known, with the generation of the routes that said so.
     pub next_hop: Option<(NextHop, u64)>,
     /// The link that it uses: the one that its last segment came by.
@@ -61,6 +78,8 @@ pub struct Flow {
     pub give_up_at: Option<Instant>,
     /// When the timer wheel will look at it.
     pub armed_at: Option<Instant>,
+    /// The latest of the times, after `armed_at`, at which the timer wheel will do so again.
+    pub armed_later_at: Option<Instant>,
     /// Since when the next hop has been unresolved.
     pub resolving_since: Option<Instant>,
     /// It stands in a list of flows that may have something to send.
@@ -81,6 +100,11 @@ impl Flow {
             owner: Owner::Nobody,
             watch: Watch::default(),
             wire: WireState::new(),
+            loss: Loss::new(),
+            patience: Patience::new(),
+            acks: AckPolicy::new(),
+            challenged_at: None,
+            retransmissions: 0,
             next_hop: None,
             link: LinkId(0),
             interface: 0,
@@ -94,6 +118,7 @@ impl Flow {
             cause: None,
             give_up_at: None,
             armed_at: None,
+            armed_later_at: None,
             resolving_since: None,
             dirty: false,
             silent: false,
@@ -108,6 +133,11 @@ impl Flow {
         self.owner = owner;
         self.watch = Watch::default();
         self.wire = WireState::new();
+        self.loss = Loss::new();
+        self.patience = Patience::new();
+        self.acks = AckPolicy::new();
+        self.challenged_at = None;
+        self.retransmissions = 0;
         self.next_hop = None;
         self.claim = None;
         self.active = false;
@@ -118,12 +148,13 @@ impl Flow {
         self.cause = None;
         self.give_up_at = None;
         self.armed_at = None;
+        self.armed_later_at = None;
         self.resolving_since = None;
         self.dirty = false;
         self.silent = false;
         // listen() and connect() reset a socket but for these.
         let socket = self.socket_mut();
-        socket.set_congestion_control(CongestionControl::Cubic);
+        socket.set_congestion_control(CongestionControl::None);
         socket.set_timeout(None);
         socket.set_keep_alive(None);
         self.set_options(options);
@@ -152,9 +183,22 @@ impl Flow {
         self.set.get_mut(self.handle)
     }
 
+    /// Whether `loss` decides what is sent.
+    pub fn recovers(&self) -> bool {
+        self.established && !self.is_closed()
+    }
+
     /// Dead: nothing will ever be sent or received again.
     pub fn is_closed(&self) -> bool {
         self.socket().state() == State::Closed
+    }
+
+    /// Whether all SYNs of a connect have gone out, and only the answer to the last one is waited for.
+    ///
+    /// smoltcp's waits end at 60 s where Linux's last one is 64 s: there would be one SYN more.
+    pub fn has_sent_last_syn(&self, now: Instant) -> bool {
+        let is_last_wait = |give_up_at| now + SYN_LAST_WAIT > give_up_at;
+        self.socket().state() == State::SynSent && self.give_up_at.is_some_and(is_last_wait)
     }
 
     /// Whether there are bytes, or a FIN, that the peer has not acknowledged.
@@ -165,6 +209,29 @@ impl Flow {
             State::FinWait1 | State::Closing | State::LastAck => true,
             State::SynSent | State::SynReceived => false,
             State::Established | State::CloseWait => socket.send_queue() > 0,
+        }
+    }
+
+    /// Follows a segment of smoltcp's on its way out, and puts it into the wire's numbers. False if it is not to go.
+    pub fn sends(&mut self, packet: &mut [u8], segment: &mut Segment, counters: &mut Counters, now: Instant) -> bool {
+        self.wire.translate_out(packet, segment);
+        if !self.loss.sends(segment, self.wire.is_news(segment), now) {
+            return false;
+        }
+        let again = self.wire.sent(packet, segment);
+        counters.retransmissions += u64::from(again);
+        self.retransmissions += u32::from(again);
+        self.patience.follow(&self.wire, now);
+        self.acks.sent(segment.payload_len > 0 && !again, now);
+        true
+    }
+
+    /// Follows RCV.NXT by what smoltcp has taken of a segment.
+    pub fn follow_taken(&mut self, before: &Before) {
+        let arrived = self.socket().recv_queue() - before.recv_queue;
+        let fin = !self.peer_closed && has_peer_closed(self.socket().state());
+        if before.state != State::Listen && before.state != State::SynSent {
+            self.wire.taken(before.rcv_nxt, arrived as u32 + u32::from(fin));
         }
     }
 
@@ -219,6 +286,11 @@ impl Flow {
             State::LastAck => TcpState::LastAck,
         }
     }
+}
+
+/// Whether the peer's FIN is in sequence.
+pub fn has_peer_closed(state: State) -> bool {
+    matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
 }
 
 /// Room worth waking a writer for: Linux's sk_stream_is_writeable asks for a third of the buffer.

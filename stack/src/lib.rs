@@ -5,6 +5,9 @@
 //! It knows no fd, no clock and no thread; [`kernel`] holds its only system calls and its only unsafe.
 #![deny(unsafe_code)]
 
+mod acceptance;
+mod ack_policy;
+mod answer;
 mod buffers;
 mod checksum;
 pub mod counters;
@@ -13,13 +16,17 @@ pub mod errno;
 mod flow;
 mod flow_table;
 mod frame_device;
+mod isn;
 pub mod kernel;
 mod life;
 pub mod limits;
 pub mod link;
 mod listener;
+mod loss;
+mod opening;
 pub mod outside;
 mod packet;
+mod patience;
 mod port_space;
 pub mod readiness;
 mod ready_list;
@@ -27,6 +34,9 @@ mod rx;
 pub mod slab;
 pub mod socket;
 pub mod stack;
+mod syn_cookie;
+mod syn_queue;
+mod tcp_options;
 mod time_wait;
 mod timer_wheel;
 mod tx;

@@ -1,6 +1,6 @@
 //! How flows begin, come of age, die and are buried.
 
-use crate::flow::{Flow, Owner};
+use crate::flow::{Flow, Owner, has_peer_closed};
 use crate::flow_table::FlowKey;
 use crate::limits::{FIN_WAIT_2_LEN, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SYN_RECEIVED_LEN};
 use crate::outside::LinkId;
@@ -59,7 +59,7 @@ impl Stack {
             // A RST in SYN-RECEIVED, where smoltcp listens again; or a SYN that it would not have.
             return self.remove_flow(key);
         }
-        flow.peer_closed |= matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait);
+        flow.peer_closed |= has_peer_closed(state);
         if state == State::Closed && before.state != State::Closed && is_reset {
             flow.cause = Some(cause_of_reset(before.state));
             self.counters.flows_reset += 1;

@@ -33,20 +33,50 @@ pub const TIME_WAIT_MAX: usize = 1 << 18;
 /// How long a closed flow is remembered: Linux's TCP_TIMEWAIT_LEN.
 pub const TIME_WAIT_LEN: Duration = Duration::from_secs(60);
 
-/// Half-open flows that a listener may have whatever its backlog: Linux would answer with SYN cookies from there on.
+/// Half-open flows that a listener may have whatever its backlog, which Linux takes for the bound. From there on SYNs
+/// are answered with cookies, which lose options; 256 entries of the SYN queue take 45 KB.
 pub const HALF_OPEN_MIN: usize = 256;
+
+/// Half-open flows of a stack: 12 MB. From there on SYNs are answered with cookies.
+pub const SYN_QUEUE_MAX: usize = 1 << 16;
+
+/// How often a SYN-ACK is sent again: Linux's tcp_synack_retries.
+pub const SYN_ACK_RETRIES: u8 = 5;
+
+/// How long a SYN-ACK waits for its ACK at first, before the wait doubles: Linux's TCP_TIMEOUT_INIT.
+pub const SYN_ACK_WAIT: Duration = Duration::from_secs(1);
+
+/// How long after it had to send a SYN cookie a listener accepts one: Linux's TCP_SYNCOOKIE_VALID.
+pub const SYN_COOKIE_LEN: Duration = Duration::from_secs(120);
 
 /// How long a SYN goes unanswered before connect(2) fails: Linux's tcp_syn_retries of 6.
 pub const SYN_SENT_LEN: Duration = Duration::from_secs(127);
 
-/// How long a SYN-ACK goes unanswered: Linux's tcp_synack_retries of 5.
+/// How long before the end of `SYN_SENT_LEN` no SYN is sent any more: the last one goes out 64 s before.
+pub const SYN_LAST_WAIT: Duration = Duration::from_secs(60);
+
+/// How long a flow may stay in SYN-RECEIVED: what tcp_synack_retries of 5 come to.
 pub const SYN_RECEIVED_LEN: Duration = Duration::from_secs(63);
 
 /// How long a flow that its owner has closed may wait for the peer's FIN: Linux's tcp_fin_timeout.
 pub const FIN_WAIT_2_LEN: Duration = Duration::from_secs(60);
 
-/// How long a flow that its owner has closed may try to deliver what is queued: Linux's tcp_orphan_retries, about.
-pub const ORPHAN_LEN: Duration = Duration::from_secs(100);
+/// How long what a flow has sent may stay unacknowledged: Linux's tcp_retries2 of 15 with retransmission times from
+/// 200 ms, doubled up to 120 s (tcp_model_timeout: 1,023 times 200 ms, then 6 times 120 s).
+pub const UNANSWERED_LEN: Duration = Duration::from_millis(924_600);
+
+/// How long a flow that its owner has closed may try to deliver what is queued, without progress: Linux's
+/// tcp_orphan_retries of 8 (511 times 200 ms).
+pub const ORPHAN_LEN: Duration = Duration::from_millis(102_200);
+
+/// Challenge ACKs of a stack in a second (RFC 5961, 7), on average: too few to be of use to an attacker.
+pub const CHALLENGE_ACKS_PER_SECOND: u32 = 100;
+
+/// The time between two challenge ACKs of a flow: Linux's tcp_invalid_ratelimit.
+pub const CHALLENGE_ACK_GAP: Duration = Duration::from_millis(500);
+
+/// Segments that a flow acknowledges at once in its beginning: Linux's TCP_MAX_QUICKACKS.
+pub const QUICK_ACKS: u8 = 16;
 
 /// Bursts taken from one link in one turn, before the others and the timers have theirs.
 pub const BURSTS_PER_TURN: usize = 4;
@@ -101,3 +131,21 @@ pub const NOTICES_PER_REFRESH: usize = 256;
 
 /// How long an ACK waits for bytes to go with it. Linux's is 40 ms; RFC 9293, 3.8.6.3 allows 500 ms.
 pub const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// Segments that a flow may send before it has heard of its path (RFC 6928).
+pub const INITIAL_WINDOW: f64 = 10.0;
+
+/// The largest congestion window, in segments: 1.5 GB under way.
+pub const CWND_MAX: f64 = 1e6;
+
+/// The retransmission timeout before the round-trip time is known (RFC 6298, 2.1).
+pub const RTO_INITIAL: Duration = Duration::from_secs(1);
+
+/// What the retransmission timeout is at least beyond the round-trip time: Linux's TCP_RTO_MIN.
+pub const RTO_MIN: Duration = Duration::from_millis(200);
+
+/// The largest retransmission timeout: Linux's TCP_RTO_MAX.
+pub const RTO_MAX: Duration = Duration::from_secs(120);
+
+/// How much later than two round trips a tail-loss probe is sent at least: the clock's coarseness, as in Linux.
+pub const PROBE_DELAY: Duration = Duration::from_millis(2);

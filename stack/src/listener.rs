@@ -1,5 +1,6 @@
 //! A listening socket: listen(2)'s backlog, half-open flows and the accept queue.
 
+use crate::Instant;
 use crate::limits::HALF_OPEN_MIN;
 use crate::port_space::ClaimId;
 use crate::ready_list::Watch;
@@ -18,6 +19,8 @@ pub struct Listener {
     pub backlog: usize,
     /// Flows that have sent a SYN-ACK and wait for its ACK.
     pub half_open: usize,
+    /// Until when the SYN cookies are good that were sent because there were too many of those.
+    pub cookies_until: Option<Instant>,
     /// Flows that are established and wait for accept(2).
     pub accept_queue: VecDeque<Key>,
     /// What its flows inherit.
@@ -29,13 +32,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Whether a new SYN has to be dropped, as on Linux: the accept queue is full, or too many are half open.
-    pub fn refuses_syn(&self) -> bool {
-        self.is_full() || self.half_open >= self.backlog.max(HALF_OPEN_MIN)
+    /// Whether a new SYN gets a cookie: too many flows are half open.
+    pub fn is_syn_queue_full(&self) -> bool {
+        self.half_open >= self.backlog.max(HALF_OPEN_MIN)
     }
 
-    /// Whether the ACK that would complete a flow has to be ignored: the accept queue is full. Linux lets one more
-    /// in than the backlog says.
+    /// Whether a SYN, or the ACK that would complete a flow, has to be ignored: the accept queue is full. Linux lets
+    /// one more in than the backlog says.
     pub fn is_full(&self) -> bool {
         self.accept_queue.len() > self.backlog
     }
@@ -125,6 +128,7 @@ mod tests {
                 port: 80,
                 backlog: 1,
                 half_open: 0,
+                cookies_until: None,
                 accept_queue: VecDeque::new(),
                 options: TcpOptions::default(),
                 claims: Vec::new(),

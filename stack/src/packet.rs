@@ -4,6 +4,9 @@ use crate::checksum;
 use crate::flow_table::FlowKey;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// The MSS of a peer that names none, in bytes (RFC 9293, 3.7.1).
+pub const MSS_DEFAULT: u16 = 536;
+
 /// FIN.
 pub const FIN: u8 = 0x01;
 /// SYN.
@@ -45,6 +48,11 @@ impl Segment {
     /// SEG.LEN: the octets of sequence space that the segment takes.
     pub fn sequence_len(&self) -> u32 {
         u32::from(self.payload_len) + u32::from(self.flags & SYN != 0) + u32::from(self.flags & FIN != 0)
+    }
+
+    /// The number behind the segment's last one.
+    pub fn end(&self) -> u32 {
+        self.seq.wrapping_add(self.sequence_len())
     }
 
     /// Whether any of `flags` is set.
@@ -180,14 +188,20 @@ pub fn set_ack(packet: &mut [u8], segment: &mut Segment, ack: u32) {
     segment.ack = ack;
 }
 
+/// Sets SEG.WND; the checksum is not corrected.
+pub fn set_window(packet: &mut [u8], segment: &mut Segment, window: u16) {
+    let at = usize::from(segment.tcp_start) + 14;
+    packet[at..at + 2].copy_from_slice(&window.to_be_bytes());
+    segment.window = window;
+}
+
 /// Sets 32 bits of the TCP header, and corrects the checksum for them (RFC 1624, 3).
 fn set_word(packet: &mut [u8], segment: &Segment, at: usize, word: u32) {
     let tcp = &mut packet[usize::from(segment.tcp_start)..];
-    let new = word.to_be_bytes();
-    let old: [u8; 4] = std::array::from_fn(|byte| tcp[at + byte]);
-    tcp[at..at + 4].copy_from_slice(&new);
-    let rest = checksum::add(!u16::from_be_bytes([tcp[16], tcp[17]]), !checksum::sum(&old));
-    let field = !checksum::add(rest, checksum::sum(&new));
+    let old = u32::from_be_bytes(std::array::from_fn(|byte| tcp[at + byte]));
+    tcp[at..at + 4].copy_from_slice(&word.to_be_bytes());
+    let rest = checksum::add(!u16::from_be_bytes([tcp[16], tcp[17]]), !checksum::of_word(old));
+    let field = !checksum::add(rest, checksum::of_word(word));
     tcp[16..18].copy_from_slice(&field.to_be_bytes());
 }
 

@@ -1,6 +1,8 @@
 //! The way in: a frame is parsed once, finds its flow in O(1), and goes through smoltcp with that flow's set alone.
 
 use crate::Instant;
+use crate::acceptance::{self, Acceptance};
+use crate::answer;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
@@ -12,16 +14,15 @@ use crate::slab::Key;
 use crate::stack::Stack;
 use crate::time_wait::{Closed, Verdict};
 use crate::wire_state::Admission;
-use smoltcp::phy::{ChecksumCapabilities, TxToken};
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::TcpRepr;
 
 /// The parts of a received frame.
-struct Received<'a> {
-    link: LinkId,
-    header: &'a [u8],
-    packet: &'a mut [u8],
-    segment: Segment,
+pub(crate) struct Received<'a> {
+    pub link: LinkId,
+    pub header: &'a [u8],
+    pub packet: &'a mut [u8],
+    pub segment: Segment,
 }
 
 /// What a flow looked like before something happened to it.
@@ -30,12 +31,18 @@ pub(crate) struct Before {
     pub state: State,
     pub recv_queue: usize,
     pub readiness: Readiness,
+    pub rcv_nxt: u32,
 }
 
 impl Before {
     pub(crate) fn of(flow: &Flow) -> Self {
         let socket = flow.socket();
-        Before { state: socket.state(), recv_queue: socket.recv_queue(), readiness: flow.readiness() }
+        Before {
+            state: socket.state(),
+            recv_queue: socket.recv_queue(),
+            readiness: flow.readiness(),
+            rcv_nxt: flow.wire.rcv_nxt,
+        }
     }
 }
 
@@ -76,125 +83,121 @@ impl Stack {
     }
 
     /// Feeds a segment to its flow.
-    fn deliver(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
+    pub(crate) fn deliver(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let before = Before::of(flow);
-        if before.state == State::SynReceived && self.holds_back_accept(key, &received.segment) {
-            self.counters.drop_backlog += 1;
-            return;
+        if before.state == State::Closed {
+            // Only its owner still has it: the 4-tuple is nobody's (RFC 9293, 3.10.7.1).
+            self.flow_table.remove(&received.segment.key, key);
+            return self.receive_without_flow(received, now);
         }
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        match acceptance::accept(&flow.wire, before.state, &received.segment) {
+            Acceptance::Take => {}
+            verdict => return self.turn_away(key, verdict, &received, now),
+        }
         flow.link = received.link;
         match flow.wire.received(received.packet, &mut received.segment) {
             Admission::Whole => {}
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
+        flow.patience.heard(&flow.wire, now);
+        let mtu = self.interfaces[flow.interface].mtu;
+        if !flow.loss.received(received.packet, &mut received.segment, flow.wire.rcv_nxt, mtu, now) {
+            return self.mark_received(key);
+        }
         let is_reset = received.segment.has(RST);
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
-        let is_large = usize::from(received.segment.payload_len) > self.interfaces[flow.interface].mtu;
-        flow.socket_mut().set_ack_delay((!is_large).then_some(ACK_DELAY));
-        self.ingress(Some(key), received, now);
+        let is_large = usize::from(received.segment.payload_len) > mtu;
+        let has_bytes = received.segment.payload_len > 0;
+        let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
+        flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));
+        self.ingress(key, received, now);
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.follow_taken(&before);
+        }
         self.settle(key, before, is_reset, now);
         self.mark_received(key);
     }
 
-    /// Whether the ACK that would establish a half-open flow has to wait, because the accept queue is full (tcp(7):
-    /// tcp_abort_on_overflow is off). The peer sends it, or its data, again.
-    fn holds_back_accept(&self, key: Key, segment: &Segment) -> bool {
-        use crate::flow::Owner;
-        let Some(Flow { owner: Owner::HalfOpen(listener), .. }) = self.flows.get(key) else { return false };
-        !segment.has(RST) && self.listeners.get(*listener).is_some_and(|listener| listener.is_full())
-    }
-
     /// A segment of no flow: TIME-WAIT, a new connection, or a RST (RFC 9293, 3.10.7.1).
     fn receive_without_flow(&mut self, received: Received<'_>, now: Instant) {
+        if let Some((half_open, syn_ack_at)) = self.syn_queue.get(&received.segment.key) {
+            return self.receive_half_open(half_open, syn_ack_at, received, now);
+        }
+        let mut closed_at = None;
         match self.time_wait.receive(&received.segment, now) {
             Some(Verdict::Ignore) => return,
             Some(Verdict::Acknowledge(closed)) => return self.acknowledge_closed(&received, closed, now),
             Some(Verdict::Over(closed)) => return self.claims.release_by_flow(closed.claim),
-            Some(Verdict::Reopen(closed)) => self.claims.release_by_flow(closed.claim),
+            Some(Verdict::Reopen(closed)) => {
+                closed_at = Some(closed.snd_nxt);
+                self.claims.release_by_flow(closed.claim);
+            }
             None => {}
         }
         let segment = &received.segment;
         if !segment.has(SYN) || segment.has(ACK | RST) {
-            return self.refuse(received, now);
+            return self.receive_stray(received, now);
         }
-        let local = segment.key.local();
-        let Some(listener_key) = self.listeners.find(local, usize::from(segment.key.remote().port())) else {
-            return self.refuse(received, now);
-        };
-        let refuses = self.listeners.get(listener_key).is_none_or(|listener| listener.refuses_syn());
-        if refuses {
-            self.counters.drop_backlog += 1;
-            return;
-        }
-        match self.open_passive(listener_key, segment.key, received.link, now) {
-            Some(key) => self.deliver(key, received, now),
-            None => self.counters.drop_backlog += 1,
+        match self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port())) {
+            Some(listener) => self.receive_syn(listener, &received, closed_at, now),
+            None => self.refuse(&received, now),
         }
     }
 
-    /// Answers a segment that nobody wants with a RST; smoltcp builds it.
-    fn refuse(&mut self, received: Received<'_>, now: Instant) {
+    /// Answers a segment that nobody wants.
+    pub(crate) fn refuse(&mut self, received: &Received<'_>, now: Instant) {
         if !received.segment.has(RST) {
             self.counters.resets_sent += 1;
-            self.ingress(None, received, now);
+            self.reply(received, &answer::reset(&received.segment), now);
         }
     }
 
     /// One packet through smoltcp, and out again what it answers at once.
-    fn ingress(&mut self, key: Option<Key>, received: Received<'_>, now: Instant) {
+    pub(crate) fn ingress(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.wire.translate_in(received.packet, &mut received.segment);
         let port = &mut self.ports[usize::from(received.link.0)];
         let reply_header = reply_header(received.header);
         let header_len = received.header.len();
         let lent = port.link.tx_frame();
         let returned = self.outgoing.lend(lent, header_len);
         debug_assert!(returned.is_none());
-        let flow = key.and_then(|key| self.flows.get_mut(key));
-        let interface = flow.as_ref().map_or(0, |flow| flow.interface);
-        let mtu_interface = &mut self.interfaces[interface];
+        let mtu_interface = &mut self.interfaces[flow.interface];
         let incoming = &received.packet[..received.segment.packet_len()];
         let mut device = FrameDevice { incoming: Some(incoming), outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
-        let set = flow.map_or(&mut self.no_sockets, Flow::set);
-        mtu_interface.interface.poll_ingress_single(now, &mut device, set);
-        self.send_outgoing(key, received.link, &reply_header[..header_len], now);
+        mtu_interface.interface.poll_ingress_single(now, &mut device, flow.set());
+        self.send_outgoing(Some(key), received.link, &reply_header[..header_len], now);
+    }
+
+    /// Drops a segment that is not acceptable, and says where the flow stands if that is called for and allowed.
+    fn turn_away(&mut self, key: Key, verdict: Acceptance, received: &Received<'_>, now: Instant) {
+        self.counters.drop_unacceptable += 1;
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        if verdict == Acceptance::Challenge && self.challenge_acks.take(&mut flow.challenged_at, now) {
+            let stands = flow.wire.bare_ack(&flow.key);
+            self.counters.challenge_acks_sent += 1;
+            self.reply(received, &stands, now);
+        }
     }
 
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.
     fn acknowledge_closed(&mut self, received: &Received<'_>, closed: Closed, now: Instant) {
         let key = &received.segment.key;
-        let tcp = TcpRepr {
-            src_port: key.local().port(),
-            dst_port: key.remote().port(),
-            control: TcpControl::None,
-            seq_number: TcpSeqNumber(closed.snd_nxt as i32),
-            ack_number: Some(TcpSeqNumber(closed.rcv_nxt as i32)),
-            window_len: u16::MAX,
-            window_scale: None,
-            max_seg_size: None,
-            sack_permitted: false,
-            sack_ranges: [None; 3],
-            timestamp: None,
-            payload: &[],
-        };
-        let (local, remote) = (key.local().ip(), key.remote().ip());
-        let ip = IpRepr::new(local.into(), remote.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
-        let lent = self.ports[usize::from(received.link.0)].link.tx_frame();
-        self.outgoing.lend(lent, received.header.len());
-        let checksums = ChecksumCapabilities::default();
-        (&mut self.outgoing).consume(ip.buffer_len(), |packet| {
-            ip.emit(&mut *packet, &checksums);
-            let mut segment = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-            tcp.emit(&mut segment, &local.into(), &remote.into(), &checksums);
-        });
+        let ack = answer::empty(key.local(), key.remote(), closed.snd_nxt, Some(closed.rcv_nxt));
+        self.reply(received, &ack, now);
+    }
+
+    /// Sends a segment back to where one came from.
+    fn reply(&mut self, received: &Received<'_>, tcp: &TcpRepr<'_>, now: Instant) {
         let header = reply_header(received.header);
-        self.send_outgoing(None, received.link, &header[..received.header.len()], now);
+        self.answer(received.link, &header[..received.header.len()], &received.segment.key, tcp, now);
     }
 }
 
 /// The Ethernet header of an answer to whoever sent a frame: the same tag and type, the addresses exchanged.
-fn reply_header(header: &[u8]) -> [u8; LINK_HEADER_LEN_MAX] {
+pub(crate) fn reply_header(header: &[u8]) -> [u8; LINK_HEADER_LEN_MAX] {
     let mut reply = [0; LINK_HEADER_LEN_MAX];
     reply[..header.len()].copy_from_slice(header);
     reply[..6].copy_from_slice(&header[6..12]);

@@ -1,11 +1,13 @@
 //! The stack and its turn: received frames, due timers, what the flows have to say, one kick a link.
 
 use crate::Instant;
+use crate::acceptance::ChallengeAcks;
 use crate::buffers::Buffers;
 use crate::counters::Counters;
 use crate::flow::Flow;
 use crate::flow_table::FlowTable;
 use crate::frame_device::{FrameDevice, Outgoing};
+use crate::isn::Secret;
 use crate::limits::{
     BURST_FRAMES_MAX, BURSTS_PER_TURN, FLOWS_MAX, LISTENERS_MAX, PACKET_LEN_MAX, RESOLVE_RETRY, ROUTES_REFRESH,
 };
@@ -17,10 +19,11 @@ use crate::readiness::Readiness;
 use crate::ready_list::ReadyList;
 use crate::slab::{Key, Slab};
 use crate::socket::{FlowId, ListenerId, Socket};
+use crate::syn_queue::SynQueue;
 use crate::time_wait::TimeWait;
 use crate::timer_wheel::TimerWheel;
 use crate::tx::Port;
-use smoltcp::iface::{Config, Interface, SocketSet};
+use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
 use std::net::IpAddr;
 
@@ -53,16 +56,16 @@ pub struct Stack {
     pub(crate) flows: Slab<Flow>,
     pub(crate) flow_table: FlowTable,
     pub(crate) listeners: Listeners,
+    pub(crate) syn_queue: SynQueue,
     pub(crate) time_wait: TimeWait,
     pub(crate) claims: PortSpace,
     pub(crate) wheel: TimerWheel,
+    pub(crate) challenge_acks: ChallengeAcks,
     pub(crate) ready: ReadyList,
     pub(crate) routes: Box<dyn Routes>,
     pub(crate) interfaces: Vec<MtuInterface>,
     pub(crate) buffers: Buffers,
     pub(crate) outgoing: Outgoing,
-    /// The set of no socket: what smoltcp answers with a RST.
-    pub(crate) no_sockets: SocketSet<'static>,
     /// Flows that may have something to send.
     pub(crate) dirty: Vec<Key>,
     /// Flows that found no free frame, or had more to say than one turn allows.
@@ -71,6 +74,7 @@ pub struct Stack {
     pub(crate) answering: Vec<Key>,
     /// The frames so far of a packet that spans several.
     pub(crate) partial: Vec<u8>,
+    pub(crate) secret: Secret,
     seed: u64,
     burst: Vec<Frame>,
     due: Vec<Key>,
@@ -88,19 +92,21 @@ impl Stack {
             flows: Slab::new(FLOWS_MAX),
             flow_table: FlowTable::new(seed),
             listeners: Listeners::new(LISTENERS_MAX),
+            syn_queue: SynQueue::new(seed),
             time_wait: TimeWait::new(seed),
             claims: PortSpace::new(steer),
             wheel: TimerWheel::new(now),
+            challenge_acks: ChallengeAcks::new(seed),
             ready: ReadyList::default(),
             routes,
             interfaces: Vec::new(),
             buffers: Buffers::default(),
             outgoing: Outgoing::new(),
-            no_sockets: SocketSet::new(Vec::new()),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             answering: Vec::new(),
             partial: Vec::with_capacity(PACKET_LEN_MAX),
+            secret: Secret::new(seed),
             seed,
             burst: Vec::with_capacity(BURST_FRAMES_MAX),
             due: Vec::new(),
@@ -170,7 +176,8 @@ impl Stack {
     /// When the next timer is due: how long a thread may sleep.
     pub fn deadline(&self) -> Option<Instant> {
         let retry = self.flush_pending().then(|| self.now + RESOLVE_RETRY);
-        [retry, self.wheel.next_deadline(), self.time_wait.next_deadline()].into_iter().flatten().min()
+        let queues = [self.syn_queue.next_deadline(), self.time_wait.next_deadline()];
+        [retry, self.wheel.next_deadline()].into_iter().chain(queues).flatten().min()
     }
 
     /// Takes the next socket to which something has happened.
@@ -222,14 +229,14 @@ impl Stack {
         self.routes.next_hop(local, remote, now)
     }
 
-    /// Open flows (half open and orphaned ones included).
+    /// Open flows (orphaned ones included).
     pub fn flow_count(&self) -> usize {
         self.flows.len()
     }
 
     /// Whether there is nothing that time or a packet could change: a thread that watches may stop.
     pub fn is_idle(&self) -> bool {
-        self.flows.is_empty() && self.time_wait.len() == 0 && !self.flush_pending()
+        self.flows.is_empty() && self.syn_queue.len() + self.time_wait.len() == 0 && !self.flush_pending()
     }
 
     /// Flows, closed by their owner or not, that still have bytes or a FIN to deliver: what exit waits for.
@@ -241,6 +248,11 @@ impl Stack {
     /// go on reserving it.
     pub fn is_port_held(&self, address: IpAddr, port: u16) -> bool {
         self.claims.is_held(address, port)
+    }
+
+    /// Entries of the timer wheel.
+    pub fn timer_count(&self) -> usize {
+        self.wheel.len()
     }
 
     /// What has happened so far.
@@ -289,6 +301,8 @@ impl Stack {
         if let Some(flow) = self.flows.get_mut(key)
             && flow.armed_at.is_none_or(|armed_at| deadline < armed_at)
         {
+            // The entry that this one precedes stays in the wheel, and need not be made again.
+            flow.armed_later_at = flow.armed_later_at.max(flow.armed_at);
             flow.armed_at = Some(deadline);
             self.wheel.arm(key, deadline);
         }
@@ -321,6 +335,7 @@ impl Stack {
             self.fire(key, now);
         }
         self.due = due;
+        fired |= self.expire_half_open(now);
         while let Some(closed) = self.time_wait.expire(now) {
             fired = true;
             self.claims.release_by_flow(closed.claim);
@@ -334,9 +349,9 @@ impl Stack {
             // An entry of before the flow was armed earlier, and fired, and armed again.
             return;
         }
-        flow.armed_at = None;
-        match flow.give_up_at {
-            Some(give_up_at) if give_up_at <= now => self.give_up(key),
+        flow.armed_at = flow.armed_later_at.take().filter(|&later| later > now);
+        match flow.due() {
+            Some((at, due)) if at <= now => self.lose_patience(key, due, now),
             _ => self.mark_dirty(key),
         }
     }

@@ -58,6 +58,11 @@ impl TimerWheel {
         }
     }
 
+    /// How many entries wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
     /// No later than the first deadline: when to call `advance` next.
     pub fn next_deadline(&self) -> Option<Instant> {
         (self.len > 0).then(|| Instant::from_millis(self.next_tick_of_interest() as i64))

@@ -1,19 +1,31 @@
 //! What a flow has told its peer and the peer has told it, read off the segments themselves.
 //!
 //! smoltcp keeps this to itself; the front needs it for what smoltcp lacks. One place, on the way in and on the way
-//! out, for the right-edge guard, the old-ACK rewrite and TIME-WAIT.
+//! out, for the right-edge guard, the old-ACK rewrite, initial sequence numbers and TIME-WAIT.
 
-use crate::packet::{self, ACK, RST, SYN, Segment};
+use crate::answer;
+use crate::flow_table::FlowKey;
+use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
+use crate::tcp_options::Options;
 use crate::time_wait::after;
+use smoltcp::wire::TcpRepr;
 
 /// Sequence numbers and windows of a flow as they went over the wire.
 #[derive(Debug, Default, Clone, Copy)]
 pub struct WireState {
     /// SND.NXT: the end of the latest segment that was sent.
     pub snd_nxt: u32,
-    /// SND.UNA: the highest ACK that was received.
+    /// SND.UNA: the highest ACK that was received; before the first one, our initial sequence number.
     snd_una: u32,
-    /// RCV.NXT: the latest ACK that was sent.
+    /// SND.WND: the window that the peer has offered.
+    snd_wnd: u32,
+    /// MAX.SND.WND: the largest that it ever was.
+    snd_wnd_max: u32,
+    /// The shift of the peer's window field, if it offered one in its SYN.
+    peer_window_shift: Option<u8>,
+    /// The largest segment that the peer takes, as its SYN said.
+    peer_mss: Option<u16>,
+    /// RCV.NXT: the next byte that is expected.
     pub rcv_nxt: u32,
     /// The right edge of the window that the peer was really told of.
     right_edge: u32,
@@ -23,6 +35,12 @@ pub struct WireState {
     edge_of_syn: bool,
     sent: bool,
     acknowledged: bool,
+    /// The peer's SYN has come.
+    synchronized: bool,
+    /// The sequence number that our SYN is to have, until it has it.
+    isn: Option<u32>,
+    /// What is added to smoltcp's sequence numbers to make them the wire's.
+    delta: u32,
 }
 
 /// What became of a received segment.
@@ -42,9 +60,89 @@ impl WireState {
         WireState::default()
     }
 
+    /// Has the flow begin at this initial sequence number, whatever smoltcp's own is.
+    pub fn begin_at(&mut self, isn: u32) {
+        self.isn = Some(isn);
+    }
+
+    /// Puts the ACK of a received segment into smoltcp's numbers: the last thing before smoltcp gets it. All other
+    /// numbers here, in and out, are the wire's.
+    pub fn translate_in(&self, packet: &mut [u8], segment: &mut Segment) {
+        if self.delta != 0 && segment.has(ACK) {
+            packet::set_ack(packet, segment, segment.ack.wrapping_sub(self.delta));
+        }
+    }
+
+    /// Puts a segment of smoltcp's into the wire's numbers: the first thing when it has written one.
+    pub fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment) {
+        if segment.has(SYN)
+            && let Some(isn) = self.isn.take()
+        {
+            self.delta = isn.wrapping_sub(segment.seq);
+        }
+        if self.delta != 0 {
+            packet::set_seq(packet, segment, segment.seq.wrapping_add(self.delta));
+        }
+    }
+
     /// The receive window as the peer knows it, in bytes.
     pub fn advertised_window(&self) -> u32 {
-        self.right_edge.wrapping_sub(self.rcv_nxt)
+        // A FIN may lie beyond the edge.
+        (self.right_edge.wrapping_sub(self.rcv_nxt) as i32).max(0) as u32
+    }
+
+    /// The number of the first byte that was sent and not acknowledged.
+    pub fn oldest_unacknowledged(&self) -> Option<u32> {
+        (self.sent && self.snd_una != self.snd_nxt).then_some(self.snd_una)
+    }
+
+    /// How many numbers of sequence space are unacknowledged.
+    pub fn unacknowledged_len(&self) -> u32 {
+        self.snd_nxt.wrapping_sub(self.snd_una)
+    }
+
+    /// The largest segment that the peer takes, in bytes; where it has not said so, what RFC 9293, 3.7.1 has.
+    pub fn peer_mss(&self) -> u32 {
+        self.peer_mss.map_or(MSS_DEFAULT.into(), u32::from)
+    }
+
+    /// The shift of the peer's window field, if it scales.
+    pub fn peer_window_shift(&self) -> Option<u8> {
+        self.peer_window_shift
+    }
+
+    /// The shift of ours.
+    pub fn window_shift(&self) -> u8 {
+        self.window_shift
+    }
+
+    /// Whether the peer has said that it has no room.
+    pub fn is_window_closed(&self) -> bool {
+        self.acknowledged && self.snd_wnd == 0
+    }
+
+    /// Whether `seq` is in the receive window (RFC 9293, 3.4).
+    pub fn is_in_window(&self, seq: u32) -> bool {
+        seq.wrapping_sub(self.rcv_nxt) < self.advertised_window()
+    }
+
+    /// Whether `ack` may be the peer's: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT (RFC 5961, 5.2).
+    pub fn may_acknowledge(&self, ack: u32) -> bool {
+        let oldest = self.snd_una.wrapping_sub(self.snd_wnd_max);
+        !after(ack, self.snd_nxt) && !after(oldest, ack)
+    }
+
+    /// An ACK of where the flow stands; the right edge stays where it is.
+    pub fn bare_ack(&self, key: &FlowKey) -> TcpRepr<'static> {
+        let window = (self.advertised_window() >> self.window_shift).min(u32::from(u16::MAX)) as u16;
+        let ack = answer::empty(key.local(), key.remote(), self.snd_nxt, Some(self.rcv_nxt));
+        TcpRepr { window_len: window, ..ack }
+    }
+
+    /// Whether the ACK or the window of a segment that is about to go out says something new.
+    pub fn is_news(&self, segment: &Segment) -> bool {
+        let right_edge = segment.ack.wrapping_add(u32::from(segment.window) << self.window_shift);
+        segment.ack != self.rcv_nxt || right_edge != self.right_edge
     }
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
@@ -61,7 +159,7 @@ impl WireState {
             packet::set_seq(packet, segment, self.snd_nxt);
         }
         if segment.has(SYN) {
-            self.window_shift = window_scale(packet, segment).unwrap_or(0);
+            self.window_shift = Options::of(packet, segment).window_shift.unwrap_or(0);
         }
         if segment.has(ACK) {
             // RFC 7323, 2.2: the window of a SYN is never scaled.
@@ -69,6 +167,9 @@ impl WireState {
             self.rcv_nxt = segment.ack;
             self.right_edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
             self.edge_of_syn = segment.has(SYN);
+        }
+        if !self.sent {
+            self.snd_una = segment.seq;
         }
         let end = segment.seq.wrapping_add(segment.sequence_len());
         let again = self.sent && segment.sequence_len() > 0 && after(self.snd_nxt, segment.seq);
@@ -86,6 +187,9 @@ impl WireState {
     ///   an edge that both agree on is left as it is: smoltcp answers it with an ACK, as a zero-window probe needs.
     /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
     pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
+        if segment.has(SYN) && !segment.has(RST) {
+            self.received_syn(packet, segment);
+        }
         if segment.has(RST | SYN) || !segment.has(ACK) {
             return Admission::Whole;
         }
@@ -96,6 +200,8 @@ impl WireState {
         } else if !after(segment.ack, self.snd_nxt) {
             self.snd_una = segment.ack;
             self.acknowledged = true;
+            self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
+            self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
         }
         let room = self.right_edge.wrapping_sub(segment.seq) as i32;
         if i32::from(segment.payload_len) <= room {
@@ -109,21 +215,35 @@ impl WireState {
             Admission::Whole
         }
     }
-}
 
-/// The window scale option (RFC 7323, 2.2) of a SYN.
-fn window_scale(packet: &[u8], segment: &Segment) -> Option<u8> {
-    const END: u8 = 0;
-    const NO_OPERATION: u8 = 1;
-    const WINDOW_SCALE: u8 = 3;
-    let mut options = packet.get(usize::from(segment.tcp_start) + 20..usize::from(segment.payload_start))?;
-    loop {
-        match *options {
-            [END, ..] | [] | [_] => return None,
-            [NO_OPERATION, ref rest @ ..] => options = rest,
-            [WINDOW_SCALE, 3, shift, ..] => return Some(shift),
-            [_, len, ..] => options = options.get(usize::from(len).max(2)..)?,
+    /// The peer's SYN: its numbers begin, nothing of ours has been offered yet, and its window is not scaled.
+    ///
+    /// The first one counts; not one that acknowledges something else than our own SYN, which smoltcp refuses.
+    fn received_syn(&mut self, packet: &[u8], segment: &Segment) {
+        if segment.has(ACK) {
+            if !self.sent || segment.ack != self.snd_nxt {
+                return;
+            }
+            self.snd_una = segment.ack;
+            self.acknowledged = true;
         }
+        if self.synchronized {
+            return;
+        }
+        self.synchronized = true;
+        let options = Options::of(packet, segment);
+        (self.peer_window_shift, self.peer_mss) = (options.window_shift, options.mss);
+        self.snd_wnd = u32::from(segment.window);
+        self.snd_wnd_max = self.snd_wnd;
+        self.rcv_nxt = segment.seq.wrapping_add(1);
+        self.right_edge = self.rcv_nxt;
+    }
+
+    /// Follows what smoltcp has made of a segment before which RCV.NXT was `rcv_nxt`: it has taken `len` more.
+    ///
+    /// Not added up: an ACK that has gone out in the meantime has moved RCV.NXT already.
+    pub fn taken(&mut self, rcv_nxt: u32, len: u32) {
+        self.rcv_nxt = rcv_nxt.wrapping_add(len);
     }
 }
 
@@ -182,6 +302,25 @@ mod tests {
         segment.ack = 1500;
         wire.received(&mut packet, &mut segment);
         assert_eq!(segment.ack, 2000);
+    }
+
+    #[test]
+    fn rfc6528_3_our_isn_takes_the_place_of_smoltcps() {
+        let mut wire = WireState::new();
+        wire.begin_at(u32::MAX);
+        let (mut packet, mut segment) = received(1000, 0);
+        segment.flags |= SYN;
+        wire.translate_out(&mut packet, &mut segment);
+        wire.sent(&mut packet, &mut segment);
+        assert_eq!((segment.seq, wire.snd_nxt), (u32::MAX, 10));
+        let (mut packet, mut segment) = received(1011, 0);
+        wire.translate_out(&mut packet, &mut segment);
+        wire.sent(&mut packet, &mut segment);
+        assert_eq!((segment.seq, wire.snd_nxt), (10, 20));
+        let (mut packet, mut segment) = received(1, 0);
+        segment.ack = 20;
+        wire.translate_in(&mut packet, &mut segment);
+        assert_eq!(segment.ack, 1021);
     }
 
     #[test]

@@ -7,12 +7,14 @@ use super::duplicate;
 use crate::description::{Description, Role};
 use crate::log::warn_once;
 use crate::world::{self, World};
-use crate::{args, stats};
+use crate::{args, clock, stats};
 use libc::{c_int, linger, timeval};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::Socket;
-use stack::socket::tcp::{TcpOptions, TcpState};
+use stack::socket::info::TcpInfo;
+use stack::socket::tcp::TcpOptions;
+use std::mem::offset_of;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -26,6 +28,7 @@ pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<(
     let kept = keep(description, level, name, value);
     let is_flow = matches!(description.role, Role::Flow(_));
     match kept {
+        Ok(true) if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => set_quick_ack(&mut world, key, value),
         Ok(true) => apply(&mut world, key),
         Ok(false) if is_flow => {
             warn_once!(level, name, "setsockopt: an option that only the kernel's socket knows");
@@ -46,16 +49,17 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
     let settings = &mut description.settings;
     match (level, name) {
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => settings.tcp.nodelay = args::option_int(value)? != 0,
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => {
-            let idle_s = settings.keepalive_idle_s;
-            settings.tcp.keepalive_s = (args::option_int(value)? != 0).then_some(idle_s);
-        }
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => settings.tcp.keepalive = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => {
-            settings.keepalive_idle_s = within(value, 1..=KEEPALIVE_S_MAX)? as u32;
-            settings.tcp.keepalive_s = settings.tcp.keepalive_s.map(|_| settings.keepalive_idle_s);
+            settings.tcp.keepalive_idle_s = within(value, 1..=KEEPALIVE_S_MAX)?;
         }
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => settings.keepalive_interval_s = within(value, 1..=KEEPALIVE_S_MAX)?,
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => settings.keepalive_probes = within(value, 1..=KEEPALIVE_PROBES_MAX)?,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => {
+            settings.tcp.keepalive_interval_s = within(value, 1..=KEEPALIVE_S_MAX)?;
+        }
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => {
+            settings.tcp.keepalive_probes = within(value, 1..=KEEPALIVE_PROBES_MAX)?;
+        }
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => settings.tcp.user_timeout_ms = within(value, 0..=c_int::MAX)?,
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => settings.receive_timeout = timeout(value)?,
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => settings.send_timeout = timeout(value)?,
         (libc::SOL_SOCKET, libc::SO_LINGER) => {
@@ -65,8 +69,8 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.corked = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
-        // An ACK that leaves at once or is put off cannot be seen through a socket.
-        (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => {}
+        // Not remembered: the connection is told, and goes its own way again (tcp(7)).
+        (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => drop(args::option_int(value)?),
         _ => return Ok(false),
     }
     Ok(true)
@@ -76,8 +80,8 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
 const KEEPALIVE_S_MAX: c_int = 32_767;
 const KEEPALIVE_PROBES_MAX: c_int = 127;
 
-fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<c_int, Errno> {
-    Some(args::option_int(value)?).filter(|value| range.contains(value)).ok_or(Errno::EINVAL)
+fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<u32, Errno> {
+    Some(args::option_int(value)?).filter(|value| range.contains(value)).map(|value| value as u32).ok_or(Errno::EINVAL)
 }
 
 /// A timeout of socket(7): zero is for ever.
@@ -88,6 +92,13 @@ fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
     };
     let time = args::duration(timeval { tv_sec: word(0)?, tv_usec: word(1)? }).ok_or(Errno::EINVAL)?;
     Ok((!time.is_zero()).then_some(time))
+}
+
+fn set_quick_ack(world: &mut World, key: Key, value: &[u8]) {
+    let socket = world.descriptions.get(key).and_then(Description::socket);
+    if let (Some(Socket::Flow(id)), Some(stack), Ok(quick)) = (socket, world.stack(), args::option_int(value)) {
+        stack.tcp_set_quick_ack(id, quick != 0);
+    }
 }
 
 fn apply(world: &mut World, key: Key) {
@@ -119,20 +130,32 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
         (libc::SOL_SOCKET, libc::SO_PROTOCOL) => Value::int(libc::IPPROTO_TCP),
         (libc::SOL_SOCKET, libc::SO_DOMAIN) => Value::int(family),
         (libc::SOL_SOCKET, libc::SO_ACCEPTCONN) => Value::int(0),
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive_s.is_some().into()),
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive.into()),
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => Value::int(settings.reuse_address.into()),
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => Value::time(settings.receive_timeout),
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
         (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.corked.into()),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.keepalive_idle_s as c_int),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.keepalive_interval_s),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.keepalive_probes),
-        (libc::IPPROTO_TCP, libc::TCP_INFO) => Value::info(stack.tcp_state(id)),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.tcp.keepalive_idle_s as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.tcp.keepalive_interval_s as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => Value::int(settings.tcp.user_timeout_ms as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => Value::int(stack.tcp_quick_ack(id).into()),
+        (libc::IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG) => match stack.tcp_info(id, clock::now()) {
+            Some(info) if name == libc::TCP_INFO => Value::info(&info),
+            Some(info) => Value::int(info.send_mss as c_int),
+            None => return Ok(None),
+        },
         _ => return Ok(None),
     }))
 }
+
+/// Windows are scaled: linux/tcp.h.
+const TCPI_OPT_WSCALE: u8 = 4;
+
+/// The slow start threshold before the first loss: TCP_INFINITE_SSTHRESH of Linux.
+const SSTHRESH_INFINITE: u32 = 0x7fff_ffff;
 
 /// struct tcp_info of linux/tcp.h, as long as it was when it was introduced.
 const TCP_INFO_LEN: usize = 104;
@@ -168,9 +191,33 @@ impl Value {
         Self::of(&[&l_onoff.to_ne_bytes(), &l_linger.to_ne_bytes()])
     }
 
-    /// The state; what follows it is not known.
-    fn info(state: TcpState) -> Self {
-        Value { len: TCP_INFO_LEN, ..Self::of(&[&[state as u8]]) }
+    /// struct tcp_info; what the stack does not know is 0.
+    fn info(info: &TcpInfo) -> Self {
+        let mut value = Value { bytes: [0; TCP_INFO_LEN], len: TCP_INFO_LEN };
+        value.bytes[offset_of!(libc::tcp_info, tcpi_state)] = info.state as u8;
+        value.bytes[offset_of!(libc::tcp_info, tcpi_probes)] = info.probes as u8;
+        if let Some(shift) = info.peer_window_shift {
+            value.bytes[offset_of!(libc::tcp_info, tcpi_options)] = TCPI_OPT_WSCALE;
+            value.bytes[offset_of!(libc::tcp_info, tcpi_snd_rcv_wscale)] = shift | info.window_shift << 4;
+        }
+        let words = [
+            (offset_of!(libc::tcp_info, tcpi_rto), info.path.timeout.total_micros() as u32),
+            (offset_of!(libc::tcp_info, tcpi_snd_mss), info.send_mss),
+            (offset_of!(libc::tcp_info, tcpi_unacked), info.unacknowledged),
+            (offset_of!(libc::tcp_info, tcpi_last_data_recv), info.since_data.total_millis() as u32),
+            (offset_of!(libc::tcp_info, tcpi_last_ack_recv), info.since_heard.total_millis() as u32),
+            (offset_of!(libc::tcp_info, tcpi_pmtu), info.path_mtu),
+            (offset_of!(libc::tcp_info, tcpi_rtt), info.path.round_trip.total_micros() as u32),
+            (offset_of!(libc::tcp_info, tcpi_rttvar), info.path.variation.total_micros() as u32),
+            (offset_of!(libc::tcp_info, tcpi_snd_ssthresh), info.path.threshold.min(SSTHRESH_INFINITE)),
+            (offset_of!(libc::tcp_info, tcpi_snd_cwnd), info.path.window),
+            (offset_of!(libc::tcp_info, tcpi_advmss), info.advertised_mss),
+            (offset_of!(libc::tcp_info, tcpi_total_retrans), info.retransmissions),
+        ];
+        for (at, word) in words {
+            value.bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
+        }
+        value
     }
 
     /// The bytes.
@@ -208,11 +255,15 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_takes_its_idle_time() {
+    fn keepalive_takes_its_times() {
         let mut description = check(libc::SOL_SOCKET, libc::SO_KEEPALIVE, &1i32.to_ne_bytes(), Ok(true));
-        assert_eq!(description.settings.tcp.keepalive_s, Some(7200));
-        assert_eq!(keep(&mut description, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &9i32.to_ne_bytes()), Ok(true));
-        assert_eq!(description.settings.tcp.keepalive_s, Some(9));
+        let times = [(libc::TCP_KEEPIDLE, 9i32), (libc::TCP_KEEPINTVL, 8), (libc::TCP_KEEPCNT, 7)];
+        for (name, value) in times {
+            assert_eq!(keep(&mut description, libc::IPPROTO_TCP, name, &value.to_ne_bytes()), Ok(true));
+        }
+        let tcp = description.settings.tcp;
+        assert!(tcp.keepalive);
+        assert_eq!((tcp.keepalive_idle_s, tcp.keepalive_interval_s, tcp.keepalive_probes), (9, 8, 7));
     }
 
     #[test]

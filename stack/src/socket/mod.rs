@@ -1,5 +1,6 @@
 //! What the shim calls: one file a protocol.
 
+pub mod info;
 pub mod tcp;
 
 use crate::slab::Key;

@@ -9,7 +9,7 @@ use crate::outside::{Hop, LinkId};
 use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::stack::Stack;
-use crate::{Errno, Instant, limits};
+use crate::{Duration, Errno, Instant, limits};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::IpEndpoint;
 use std::collections::VecDeque;
@@ -29,12 +29,41 @@ pub enum ListenAddress {
 }
 
 /// What setsockopt has asked of a flow; a listener's are inherited by what it accepts.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpOptions {
     /// TCP_NODELAY.
     pub nodelay: bool,
-    /// SO_KEEPALIVE, with TCP_KEEPIDLE in seconds.
-    pub keepalive_s: Option<u32>,
+    /// SO_KEEPALIVE.
+    pub keepalive: bool,
+    /// TCP_KEEPIDLE, in seconds.
+    pub keepalive_idle_s: u32,
+    /// TCP_KEEPINTVL, in seconds.
+    pub keepalive_interval_s: u32,
+    /// TCP_KEEPCNT.
+    pub keepalive_probes: u32,
+    /// TCP_USER_TIMEOUT, in milliseconds; 0 is the system's own times.
+    pub user_timeout_ms: u32,
+}
+
+impl Default for TcpOptions {
+    /// tcp(7).
+    fn default() -> Self {
+        TcpOptions {
+            nodelay: false,
+            keepalive: false,
+            keepalive_idle_s: 7200,
+            keepalive_interval_s: 75,
+            keepalive_probes: 9,
+            user_timeout_ms: 0,
+        }
+    }
+}
+
+impl TcpOptions {
+    /// TCP_USER_TIMEOUT, where it is set.
+    pub(crate) fn user_timeout(&self) -> Option<Duration> {
+        (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms.into()))
+    }
 }
 
 /// shutdown(2)'s `how`.
@@ -83,7 +112,7 @@ impl Stack {
     ) -> Result<FlowId, Errno> {
         self.now = now;
         let flow_key = FlowKey::new(local, remote);
-        if self.flow_table.get(&flow_key).is_some() {
+        if self.syn_queue.get(&flow_key).is_some() || self.flow_table.get(&flow_key).is_some() {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let next_hop = match self.routes.next_hop(Some(local.ip()), remote.ip(), now) {
@@ -110,6 +139,7 @@ impl Stack {
         flow.interface = interface;
         flow.watch.token = token;
         flow.give_up_at = Some(now + limits::SYN_SENT_LEN);
+        flow.wire.begin_at(self.secret.initial_sequence_number(&flow_key, now));
         let (from, to) = (IpEndpoint::from(local), IpEndpoint::from(remote));
         if flow.socket_mut().connect(context, to, from).is_err() {
             // Port 0, or an address that is no host's.
@@ -173,6 +203,7 @@ impl Stack {
             port,
             backlog,
             half_open: 0,
+            cookies_until: None,
             accept_queue: VecDeque::new(),
             options,
             claims: claims.clone(),
@@ -214,12 +245,13 @@ impl Stack {
         Ok(FlowId(key))
     }
 
-    /// Closes a listener. Flows that nobody accepted are reset, half-open ones when they come of age.
+    /// Closes a listener. Flows that nobody accepted are reset, half-open ones are forgotten.
     pub fn tcp_unlisten(&mut self, listener: ListenerId) {
         let Some(gone) = self.listeners.get_mut(listener.0) else { return };
         let waiting = std::mem::take(&mut gone.accept_queue);
         let claims = std::mem::take(&mut gone.claims);
         self.listeners.remove(listener.0);
+        self.syn_queue.forget(listener.0);
         for key in waiting {
             self.tcp_close(FlowId(key), true);
         }
@@ -341,7 +373,7 @@ impl Stack {
             State::FinWait2 => flow.give_up_at = Some(now + FIN_WAIT_2_LEN),
             _ => {
                 flow.socket_mut().close();
-                flow.give_up_at = Some(now + ORPHAN_LEN);
+                flow.patience.orphaned(now);
             }
         }
         self.mark_dirty(key);
@@ -355,6 +387,19 @@ impl Stack {
             inner.set_options(options);
             self.mark_dirty(flow.0);
         }
+    }
+
+    /// TCP_QUICKACK: acknowledges at once, or waits for bytes of our own to go with the ACK; for the time being, as
+    /// tcp(7) says.
+    pub fn tcp_set_quick_ack(&mut self, flow: FlowId, quick: bool) {
+        if let Some(flow) = self.flows.get_mut(flow.0) {
+            flow.acks.set_quick(quick);
+        }
+    }
+
+    /// Whether the flow acknowledges at once now.
+    pub fn tcp_quick_ack(&self, flow: FlowId) -> bool {
+        self.flows.get(flow.0).is_some_and(|flow| flow.acks.is_quick())
     }
 
     /// The flow's state.

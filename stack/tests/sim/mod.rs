@@ -13,12 +13,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 /// The wire's only interface.
-const INTERFACE: InterfaceId = InterfaceId(0);
+pub const INTERFACE: InterfaceId = InterfaceId(0);
 
 /// Routes where everybody is a neighbour, from `resolved_at` on.
 pub struct FlatRoutes {
-    resolved_at: Instant,
-    mtu: u16,
+    pub resolved_at: Instant,
+    pub mtu: u16,
 }
 
 impl Routes for FlatRoutes {

@@ -1,0 +1,342 @@
+//! Passive opens (RFC 9293, 3.10.7.2 and 3.10.7.4): from a SYN through the SYN queue, or a SYN cookie, to a flow.
+//!
+//! The front answers SYNs itself. A flow is made when the ACK of the SYN-ACK has come: its socket gets the SYN once
+//! more, its own SYN-ACK goes nowhere, and then it gets that ACK. From then on `WireState` shifts its sequence numbers
+//! by the difference between the two SYN-ACKs.
+
+use crate::Instant;
+use crate::answer::{self, EMPTY_PACKET_LEN_MAX};
+use crate::flow_table::FlowKey;
+use crate::frame_device::FrameDevice;
+use crate::isn;
+use crate::limits::{BURST_FRAMES_MAX, RECEIVE_BUFFER_LEN, SYN_COOKIE_LEN};
+use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
+use crate::rx::{Received, reply_header};
+use crate::slab::Key;
+use crate::stack::Stack;
+use crate::syn_cookie;
+use crate::syn_queue::{Due, HalfOpen};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
+
+/// The window of our SYN-ACK: the same as smoltcp's, whose right edge the flow goes on from.
+const WINDOW: u16 = if RECEIVE_BUFFER_LEN < u16::MAX as usize { RECEIVE_BUFFER_LEN as u16 } else { u16::MAX };
+
+/// The scale of our windows: the same as smoltcp's.
+const WINDOW_SHIFT: u8 = (usize::BITS - RECEIVE_BUFFER_LEN.leading_zeros()).saturating_sub(16) as u8;
+
+impl Stack {
+    /// A SYN to a listener. `closed_at` is the SND.NXT of the flow in TIME-WAIT whose 4-tuple it takes over.
+    ///
+    /// As in Linux, it is ignored while the accept queue is full, and gets a cookie while the SYN queue is.
+    pub(crate) fn receive_syn(&mut self, key: Key, received: &Received<'_>, closed_at: Option<u32>, now: Instant) {
+        let Some(listener) = self.listeners.get_mut(key) else { return };
+        if listener.is_full() {
+            self.counters.drop_backlog += 1;
+            return;
+        }
+        let overflows = listener.is_syn_queue_full() || self.syn_queue.is_full();
+        let flow_key = &received.segment.key;
+        let isn = self.secret.initial_sequence_number(flow_key, now);
+        let isn = closed_at.map_or(isn, |snd_nxt| isn::later_than(isn, snd_nxt));
+        let Some(mut half_open) = half_open(key, isn, received) else {
+            self.counters.drop_malformed += 1;
+            return;
+        };
+        if overflows {
+            listener.cookies_until = Some(now + SYN_COOKIE_LEN);
+            half_open.window_scale = None;
+            half_open.sack_permitted = false;
+            let mss = half_open.mss.unwrap_or(MSS_DEFAULT);
+            half_open.isn = syn_cookie::make(&self.secret, flow_key, half_open.irs, mss, now);
+            self.counters.syn_queue_overflows += 1;
+            self.counters.syn_cookies_sent += 1;
+        } else {
+            listener.half_open += 1;
+            self.syn_queue.insert(*flow_key, half_open, now);
+        }
+        self.send_syn_ack(flow_key, &half_open, now);
+    }
+
+    /// A segment for a half-open flow (RFC 9293, 3.10.7.4, in SYN-RECEIVED).
+    pub(crate) fn receive_half_open(
+        &mut self,
+        half_open: HalfOpen,
+        syn_ack_at: Option<Instant>,
+        received: Received<'_>,
+        now: Instant,
+    ) {
+        let segment = &received.segment;
+        match judge(&half_open, segment) {
+            Verdict::Ignore => {}
+            Verdict::Refuse => self.refuse(&received, now),
+            Verdict::Repeat => {
+                self.counters.retransmissions += 1;
+                self.send_syn_ack(&segment.key, &half_open, now);
+            }
+            Verdict::Acknowledge => self.acknowledge_half_open(&segment.key, &half_open, now),
+            Verdict::Reset => {
+                self.counters.flows_reset += 1;
+                self.leave_syn_queue(&segment.key, half_open.listener);
+            }
+            Verdict::Establish => {
+                let flow_key = segment.key;
+                if self.establish(&half_open, received, syn_ack_at, now) {
+                    self.leave_syn_queue(&flow_key, half_open.listener);
+                }
+            }
+        }
+    }
+
+    /// A segment that belongs to nothing that we know of: the ACK of a cookie, or one to be refused (RFC 9293,
+    /// 3.10.7.1 and 3.10.7.2).
+    pub(crate) fn receive_stray(&mut self, received: Received<'_>, now: Instant) {
+        match self.half_open_of_cookie(&received, now) {
+            Some(half_open) => {
+                let established = self.establish(&half_open, received, None, now);
+                self.counters.syn_cookies_accepted += u64::from(established);
+            }
+            None => self.refuse(&received, now),
+        }
+    }
+
+    /// Sends again what nobody has answered, and forgets whom that does not help. True if anything was due.
+    pub(crate) fn expire_half_open(&mut self, now: Instant) -> bool {
+        for sent in 0..BURST_FRAMES_MAX {
+            match self.syn_queue.expire(now) {
+                Some(Due::Resend(flow_key, half_open)) => {
+                    self.counters.retransmissions += 1;
+                    self.send_syn_ack(&flow_key, &half_open, now);
+                }
+                Some(Due::Over(half_open)) => self.one_less_half_open(half_open.listener),
+                None => return sent > 0,
+            }
+        }
+        true
+    }
+
+    fn leave_syn_queue(&mut self, flow_key: &FlowKey, listener: Key) {
+        self.syn_queue.remove(flow_key);
+        self.one_less_half_open(listener);
+    }
+
+    fn one_less_half_open(&mut self, listener: Key) {
+        if let Some(listener) = self.listeners.get_mut(listener) {
+            listener.half_open -= 1;
+        }
+    }
+
+    /// What a cookie remembers of a SYN; only while its listener has had to send cookies, as in Linux, so that at
+    /// other times nobody can open a flow by guessing.
+    fn half_open_of_cookie(&self, received: &Received<'_>, now: Instant) -> Option<HalfOpen> {
+        let segment = &received.segment;
+        if !segment.has(ACK) || segment.has(SYN | RST) {
+            return None;
+        }
+        let listener_key = self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port()))?;
+        let listener = self.listeners.get(listener_key)?;
+        listener.cookies_until.filter(|&until| now < until)?;
+        let (irs, isn) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));
+        let mss = syn_cookie::check(&self.secret, &segment.key, irs, isn, now)?;
+        Some(HalfOpen {
+            listener: listener_key,
+            irs,
+            isn,
+            window: segment.window,
+            mss: Some(mss),
+            window_scale: None,
+            sack_permitted: false,
+            link: received.link,
+            header_len: received.header.len() as u8,
+            header: reply_header(received.header),
+        })
+    }
+
+    /// Makes a flow of a half-open one, by the ACK of its SYN-ACK. False if there is no room for it now: the ACK is
+    /// ignored, and the peer sends it, or its data, again (tcp(7): tcp_abort_on_overflow is off).
+    fn establish(
+        &mut self,
+        half_open: &HalfOpen,
+        received: Received<'_>,
+        syn_ack_at: Option<Instant>,
+        now: Instant,
+    ) -> bool {
+        let flow_key = received.segment.key;
+        let has_room = self.listeners.get(half_open.listener).is_some_and(|listener| !listener.is_full());
+        let opened = if has_room { self.open_passive(half_open.listener, flow_key, received.link, now) } else { None };
+        let Some(key) = opened else {
+            self.counters.drop_backlog += 1;
+            return false;
+        };
+        self.replay_syn(key, &flow_key, half_open, syn_ack_at.unwrap_or(now));
+        if let Some(flow) = self.flows.get_mut(key)
+            && syn_ack_at.is_none()
+        {
+            flow.loss.give_up_measuring();
+        }
+        self.deliver(key, received, now);
+        true
+    }
+
+    /// Brings a listening socket to where the front stands: it gets the SYN, and its SYN-ACK goes nowhere. Both happen
+    /// when our SYN-ACK went out, so that the round trip is measured from there.
+    fn replay_syn(&mut self, key: Key, flow_key: &FlowKey, half_open: &HalfOpen, at: Instant) {
+        let (remote, local) = (flow_key.remote(), flow_key.local());
+        let syn = TcpRepr {
+            control: TcpControl::Syn,
+            window_len: half_open.window,
+            max_seg_size: half_open.mss,
+            window_scale: half_open.window_scale,
+            sack_permitted: half_open.sack_permitted,
+            ..answer::empty(remote, local, half_open.irs, None)
+        };
+        let ip = answer::ip_of(remote, local, &syn);
+        let mut packet = [0; EMPTY_PACKET_LEN_MAX];
+        let packet = &mut packet[..ip.buffer_len()];
+        answer::emit(&ip, &syn, packet);
+        let (Some(flow), Ok(mut segment)) = (self.flows.get_mut(key), packet::parse_own(packet)) else { return };
+        flow.wire.begin_at(half_open.isn);
+        flow.wire.received(packet, &mut segment);
+        let mtu = self.interfaces[flow.interface].mtu;
+        flow.loss.received(packet, &mut segment, flow.wire.rcv_nxt, mtu, at);
+        self.ingress(key, Received { link: half_open.link, header: half_open.header(), packet, segment }, at);
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let mtu_interface = &mut self.interfaces[flow.interface];
+        let mut device = FrameDevice { incoming: None, outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
+        mtu_interface.interface.poll_egress(at, &mut device, flow.set());
+        if let Some(syn_ack) = self.outgoing.packet()
+            && let Ok(mut segment) = packet::parse_own(syn_ack)
+        {
+            debug_assert_eq!((segment.window, segment.flags), (WINDOW, SYN | ACK));
+            flow.sends(syn_ack, &mut segment, &mut self.counters, at);
+        }
+        self.outgoing.lend(None, 0);
+    }
+
+    /// The SYN-ACK, with the options that smoltcp would send. It goes back the way that the SYN came: no route is
+    /// asked for on behalf of somebody who may not exist.
+    fn send_syn_ack(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
+        let (local, remote) = (flow_key.local(), flow_key.remote());
+        let headers_len = if local.is_ipv4() { 20 + 20 } else { 40 + 20 };
+        let mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
+        let tcp = TcpRepr {
+            control: TcpControl::Syn,
+            window_len: WINDOW,
+            max_seg_size: Some(u16::try_from(mtu - headers_len).unwrap_or(u16::MAX)),
+            window_scale: half_open.window_scale.map(|_| WINDOW_SHIFT),
+            sack_permitted: half_open.sack_permitted,
+            ..answer::empty(local, remote, half_open.isn, Some(half_open.irs.wrapping_add(1)))
+        };
+        self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
+    }
+
+    fn acknowledge_half_open(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
+        let (local, remote) = (flow_key.local(), flow_key.remote());
+        let (seq, ack) = (half_open.isn.wrapping_add(1), half_open.irs.wrapping_add(1));
+        let tcp = answer::empty(local, remote, seq, Some(ack));
+        self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
+    }
+}
+
+/// What a SYN says, by smoltcp's own reading of its options. `None`: it cannot be read.
+fn half_open(listener: Key, isn: u32, received: &Received<'_>) -> Option<HalfOpen> {
+    let segment = &received.segment;
+    let bytes = &received.packet[usize::from(segment.tcp_start)..segment.packet_len()];
+    let (source, destination) = (segment.key.remote().ip().into(), segment.key.local().ip().into());
+    let tcp = TcpPacket::new_checked(bytes).ok()?;
+    let syn = TcpRepr::parse(&tcp, &source, &destination, &ChecksumCapabilities::ignored()).ok()?;
+    Some(HalfOpen {
+        listener,
+        irs: segment.seq,
+        isn,
+        window: segment.window,
+        mss: syn.max_seg_size,
+        window_scale: syn.window_scale,
+        sack_permitted: syn.sack_permitted,
+        link: received.link,
+        header_len: received.header.len() as u8,
+        header: reply_header(received.header),
+    })
+}
+
+/// What a segment for a half-open flow calls for.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing.
+    Ignore,
+    /// A RST for it alone: its ACK is of something that we never sent.
+    Refuse,
+    /// The SYN-ACK again: the SYN came again.
+    Repeat,
+    /// An ACK of where we stand: it is out of the window, or a challenge (RFC 5961, 4.2).
+    Acknowledge,
+    /// The end of the half-open flow.
+    Reset,
+    /// A flow.
+    Establish,
+}
+
+/// In the order of Linux's tcp_check_req(), but that a RST has to be exact (RFC 5961, 3.2).
+fn judge(half_open: &HalfOpen, segment: &Segment) -> Verdict {
+    let rcv_nxt = half_open.irs.wrapping_add(1);
+    let is_exact = segment.seq == rcv_nxt;
+    let in_window = segment.seq.wrapping_sub(rcv_nxt) < u32::from(WINDOW);
+    if segment.has(RST) {
+        if is_exact { Verdict::Reset } else { Verdict::Ignore }
+    } else if segment.has(SYN) && !segment.has(ACK) && segment.seq == half_open.irs {
+        Verdict::Repeat
+    } else if segment.has(ACK) && segment.ack != half_open.isn.wrapping_add(1) {
+        Verdict::Refuse
+    } else if !in_window || segment.has(SYN) {
+        Verdict::Acknowledge
+    } else if segment.has(ACK) {
+        Verdict::Establish
+    } else {
+        Verdict::Ignore
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::LINK_HEADER_LEN_MAX;
+    use crate::outside::LinkId;
+    use crate::packet::FIN;
+
+    /// IRS 1000, ISN 5000.
+    fn judged(flags: u8, seq: u32, ack: u32, payload_len: u16) -> Verdict {
+        let half_open = HalfOpen {
+            listener: Key::TEST,
+            irs: 1000,
+            isn: 5000,
+            window: 0,
+            mss: None,
+            window_scale: None,
+            sack_permitted: false,
+            link: LinkId(0),
+            header_len: 0,
+            header: [0; LINK_HEADER_LEN_MAX],
+        };
+        let key = FlowKey::new(([10, 0, 0, 1], 80).into(), ([10, 0, 0, 2], 4000).into());
+        judge(&half_open, &Segment { key, tcp_start: 20, payload_start: 40, payload_len, seq, ack, window: 0, flags })
+    }
+
+    #[test]
+    fn rfc9293_3_10_7_4_segment_arrives_in_syn_received() {
+        assert_eq!(judged(SYN, 1000, 0, 0), Verdict::Repeat);
+        assert_eq!(judged(SYN, 1001, 0, 0), Verdict::Acknowledge);
+        assert_eq!(judged(SYN | ACK, 1001, 5001, 0), Verdict::Acknowledge);
+        assert_eq!(judged(RST, 1001, 0, 0), Verdict::Reset);
+        assert_eq!(judged(RST, 1002, 0, 0), Verdict::Ignore);
+        assert_eq!(judged(RST | ACK, 1000, 5001, 0), Verdict::Ignore);
+        assert_eq!(judged(ACK, 1001, 5000, 0), Verdict::Refuse);
+        assert_eq!(judged(ACK, 1001, 5002, 0), Verdict::Refuse);
+        assert_eq!(judged(ACK, 1000, 5001, 0), Verdict::Acknowledge);
+        assert_eq!(judged(ACK, 1001 + 65_535, 5001, 0), Verdict::Acknowledge);
+        assert_eq!(judged(0, 1001, 0, 10), Verdict::Ignore);
+        assert_eq!(judged(ACK, 1001, 5001, 0), Verdict::Establish);
+        assert_eq!(judged(ACK, 1001, 5001, 10), Verdict::Establish);
+        assert_eq!(judged(FIN | ACK, 1001, 5001, 10), Verdict::Establish);
+        assert_eq!(judged(ACK, 1011, 5001, 10), Verdict::Establish);
+    }
+}

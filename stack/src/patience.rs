@@ -1,0 +1,169 @@
+//! How long a flow waits for a peer that is silent: give-up times and keepalive, after Linux (tcp_timer.c) and
+//! RFC 9293, 3.8.3, 3.8.4 and 3.8.6.1.
+//!
+//! Times are reckoned from when the first unacknowledged byte went out, or from the latest progress, so that they do
+//! not depend on how often it was sent again.
+
+use crate::flow::{Flow, Owner};
+use crate::limits::{ORPHAN_LEN, UNANSWERED_LEN};
+use crate::rx::Before;
+use crate::slab::Key;
+use crate::stack::Stack;
+use crate::wire_state::WireState;
+use crate::{Duration, Errno, Instant};
+use smoltcp::socket::tcp::State;
+use smoltcp::wire::TcpRepr;
+
+/// What a silence leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// A segment that the peer has to answer.
+    Probe,
+    /// The end, without a word.
+    GiveUp,
+    /// The end, with a RST: keepalive was not answered.
+    Reset,
+}
+
+/// Since when a flow has been waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// SND.UNA, where something is unacknowledged.
+    oldest: Option<u32>,
+    /// When `oldest` changed.
+    since: Instant,
+    /// When the latest acceptable segment came.
+    heard_at: Instant,
+    /// Probes of ours since then, and when the latest one went out.
+    probes: u32,
+    probed_at: Instant,
+}
+
+impl Patience {
+    /// Nothing sent, nothing heard.
+    pub fn new() -> Self {
+        let start = Instant::ZERO;
+        Patience { oldest: None, since: start, heard_at: start, probes: 0, probed_at: start }
+    }
+
+    /// Follows what was sent or acknowledged.
+    pub fn follow(&mut self, wire: &WireState, now: Instant) {
+        let oldest = wire.oldest_unacknowledged();
+        if oldest != self.oldest {
+            self.oldest = oldest;
+            self.since = now;
+        }
+    }
+
+    /// A segment of the peer was taken.
+    pub fn heard(&mut self, wire: &WireState, now: Instant) {
+        self.heard_at = now;
+        self.probes = 0;
+        self.follow(wire, now);
+    }
+
+    /// When the peer was last heard.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
+    /// Keepalive probes that have not been answered.
+    pub fn probes(&self) -> u32 {
+        self.probes
+    }
+
+    /// The owner has closed the flow: from now on what is queued has a bounded time.
+    pub fn orphaned(&mut self, now: Instant) {
+        if self.oldest.is_none() {
+            self.since = now;
+        }
+    }
+}
+
+impl Flow {
+    /// What comes next if the peer stays silent, and when.
+    pub fn due(&self) -> Option<(Instant, Due)> {
+        let state_over = self.give_up_at.map(|at| (at, Due::GiveUp));
+        let waiting = [state_over, self.unanswered(), self.keepalive()];
+        waiting.into_iter().flatten().min_by_key(|&(at, _)| at)
+    }
+
+    /// What is unacknowledged stays so for tcp_retries2's time or TCP_USER_TIMEOUT (RFC 5482); an orphan has
+    /// tcp_orphan_retries' time to deliver all.
+    fn unanswered(&self) -> Option<(Instant, Due)> {
+        let patience = &self.patience;
+        let is_orphan = self.owner == Owner::Nobody;
+        if matches!(self.socket().state(), State::Closed | State::Listen | State::FinWait2 | State::TimeWait)
+            || (patience.oldest.is_none() && !is_orphan)
+        {
+            return None;
+        }
+        let at = match self.options.user_timeout() {
+            Some(timeout) => patience.since + timeout,
+            None if is_orphan => patience.since + ORPHAN_LEN,
+            // The opening has times of its own.
+            None if !self.established => return None,
+            // A peer that answers with a closed window is alive (RFC 9293, 3.8.6.1).
+            None if self.wire.is_window_closed() => patience.since.max(patience.heard_at) + UNANSWERED_LEN,
+            None => patience.since + UNANSWERED_LEN,
+        };
+        Some((at, Due::GiveUp))
+    }
+
+    /// SO_KEEPALIVE: after TCP_KEEPIDLE of silence a probe each TCP_KEEPINTVL; the end after TCP_KEEPCNT of them, or
+    /// after TCP_USER_TIMEOUT. tcp_keepalive_timer() of Linux.
+    fn keepalive(&self) -> Option<(Instant, Due)> {
+        let (patience, options) = (&self.patience, &self.options);
+        let is_waiting = patience.oldest.is_some() || self.socket().send_queue() > 0;
+        if !options.keepalive || is_waiting || !self.established || self.is_closed() {
+            return None;
+        }
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let at = match patience.probes {
+            0 => patience.heard_at + seconds(options.keepalive_idle_s),
+            _ => patience.probed_at + seconds(options.keepalive_interval_s),
+        };
+        let is_last = match options.user_timeout() {
+            Some(timeout) => patience.probes > 0 && at >= patience.heard_at + timeout,
+            None => patience.probes >= options.keepalive_probes,
+        };
+        Some((at, if is_last { Due::Reset } else { Due::Probe }))
+    }
+}
+
+impl Stack {
+    /// Does what a flow's peer has brought about by its silence.
+    pub(crate) fn lose_patience(&mut self, key: Key, due: Due, now: Instant) {
+        self.counters.flows_timed_out += u64::from(due != Due::Probe);
+        match due {
+            Due::Probe => self.probe(key, now),
+            Due::GiveUp => self.give_up(key),
+            Due::Reset => self.reset(key),
+        }
+        self.mark_dirty(key);
+    }
+
+    /// Sends a byte's number that the peer has had, and no byte: it has to say where it stands (RFC 9293, 3.8.4).
+    fn probe(&mut self, key: Key, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        flow.patience.probes += 1;
+        flow.patience.probed_at = now;
+        let Some(next_hop) = self.next_hop_of(key, now) else { return };
+        let Some(flow) = self.flows.get(key) else { return };
+        let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key));
+        let header = &next_hop.header[..usize::from(next_hop.header_len)];
+        let probe = TcpRepr { seq_number: stands.seq_number - 1, ..stands };
+        self.counters.probes_sent += 1;
+        self.answer(link, header, &flow_key, &probe, now);
+    }
+
+    /// Ends a flow whose peer has not answered keepalive.
+    fn reset(&mut self, key: Key) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let before = Before::of(flow);
+        flow.cause = Some(Errno::ETIMEDOUT);
+        flow.give_up_at = None;
+        flow.socket_mut().abort();
+        self.report(key, before);
+    }
+}

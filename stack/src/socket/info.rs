@@ -1,0 +1,61 @@
+//! What is known of a flow: TCP_INFO of tcp(7), as far as the front sees it.
+
+use super::FlowId;
+use super::tcp::TcpState;
+pub use crate::loss::Path;
+use crate::stack::Stack;
+use crate::{Duration, Instant};
+
+/// A flow as it stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpInfo {
+    /// Its state.
+    pub state: TcpState,
+    /// Keepalive probes that have not been answered.
+    pub probes: u32,
+    /// The largest segment that is sent, in bytes of payload.
+    pub send_mss: u32,
+    /// The largest segment that the peer was asked to send, in bytes of payload.
+    pub advertised_mss: u32,
+    /// Segments that are sent and not acknowledged, were they all full.
+    pub unacknowledged: u32,
+    /// Segments that were sent again in the flow's life.
+    pub retransmissions: u32,
+    /// The path's MTU, in bytes.
+    pub path_mtu: u32,
+    /// Round trips and congestion control.
+    pub path: Path,
+    /// How long ago the latest bytes came; zero if none did.
+    pub since_data: Duration,
+    /// How long ago the peer was last heard.
+    pub since_heard: Duration,
+    /// The peer's window shift (RFC 7323), if both ends scale.
+    pub peer_window_shift: Option<u8>,
+    /// Our own.
+    pub window_shift: u8,
+}
+
+impl Stack {
+    /// TCP_INFO; `None` when the flow is gone.
+    pub fn tcp_info(&self, flow: FlowId, now: Instant) -> Option<TcpInfo> {
+        let flow = self.flows.get(flow.0)?;
+        let mtu = self.interfaces[flow.interface].mtu as u32;
+        let headers_len = if flow.key.remote().is_ipv4() { 40 } else { 60 };
+        let advertised_mss = mtu - headers_len;
+        let send_mss = advertised_mss.min(flow.wire.peer_mss());
+        Some(TcpInfo {
+            state: flow.state(),
+            probes: flow.patience.probes(),
+            send_mss,
+            advertised_mss,
+            unacknowledged: flow.wire.unacknowledged_len().div_ceil(send_mss),
+            retransmissions: flow.retransmissions,
+            path_mtu: mtu,
+            path: flow.loss.path(),
+            since_data: flow.acks.received_at().map_or(Duration::ZERO, |at| now - at),
+            since_heard: now - flow.patience.heard_at(),
+            peer_window_shift: flow.wire.peer_window_shift(),
+            window_shift: flow.wire.window_shift(),
+        })
+    }
+}
