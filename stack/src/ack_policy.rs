@@ -1,7 +1,7 @@
 //! When what was received is acknowledged: at once, or later with bytes of our own (RFC 9293, 3.8.6.3), adaptively as
 //! Linux does (quickack and pingpong mode of tcp_input.c).
 
-use crate::limits::{ACK_DELAY, QUICK_ACKS};
+use crate::limits::{ACK_DELAY, FIRST_ACK_DELAY, QUICK_ACKS};
 use crate::{Duration, Instant};
 
 /// How a flow acknowledges.
@@ -48,8 +48,9 @@ impl AckPolicy {
         if self.answers || self.quick_left == 0 {
             return Some(ACK_DELAY);
         }
+        let is_first = self.quick_left == QUICK_ACKS;
         self.quick_left -= 1;
-        None
+        is_first.then_some(FIRST_ACK_DELAY)
     }
 
     /// Bytes leave, or (`has_bytes` false) an ACK alone.
@@ -73,7 +74,8 @@ mod tests {
     #[test]
     fn the_first_segments_are_acknowledged_at_once() {
         let mut policy = AckPolicy::new();
-        for _ in 0..QUICK_ACKS {
+        assert_eq!(policy.received(Instant::ZERO), Some(FIRST_ACK_DELAY));
+        for _ in 1..QUICK_ACKS {
             assert_eq!(policy.received(Instant::ZERO), None);
             policy.sent(false, Instant::ZERO);
         }
@@ -98,6 +100,6 @@ mod tests {
         policy.set_quick(false);
         assert_eq!((policy.is_quick(), policy.received(Instant::ZERO)), (false, Some(ACK_DELAY)));
         policy.set_quick(true);
-        assert_eq!((policy.is_quick(), policy.received(Instant::ZERO)), (true, None));
+        assert_eq!((policy.is_quick(), policy.received(Instant::ZERO)), (true, Some(FIRST_ACK_DELAY)));
     }
 }

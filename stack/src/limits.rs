@@ -149,3 +149,6 @@ pub const RTO_MAX: Duration = Duration::from_secs(120);
 
 /// How much later than two round trips a tail-loss probe is sent at least: the clock's coarseness, as in Linux.
 pub const PROBE_DELAY: Duration = Duration::from_millis(2);
+
+/// How long the ACK of a flow's first bytes waits: a server has yet to accept it, and then mostly answers at once.
+pub const FIRST_ACK_DELAY: Duration = Duration::from_millis(1);
