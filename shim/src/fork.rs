@@ -6,7 +6,7 @@
 
 use crate::description::Role;
 use crate::world::{self, Inside, World};
-use crate::{attach, config, fd_table, keeper, sys};
+use crate::{attach, config, exit, fd_table, keeper, sys};
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -48,6 +48,7 @@ extern "C" fn in_parent() {
 
 extern "C" fn in_child() {
     SERVED.store(sys::process_id(), Ordering::Relaxed);
+    exit::forget();
     if let Some(held) = HELD.take() {
         let mut world = world::move_to_child(ManuallyDrop::into_inner(held));
         begin_anew(&mut world);

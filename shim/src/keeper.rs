@@ -39,11 +39,16 @@ pub fn start() -> Result<(), Errno> {
     }
     let event = sys::event_fd()?;
     fd_table::set(event, Entry::Internal);
+    // Before the keeper runs: who rouses it has to find it.
+    EVENT.store(event, Ordering::SeqCst);
     let builder = std::thread::Builder::new().name("userstack".to_owned()).stack_size(KEEPER_STACK_LEN);
     let started = sys::with_signals_blocked(|| builder.spawn(move || keep(event)));
-    started.map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EAGAIN)))?;
-    EVENT.store(event, Ordering::Relaxed);
-    Ok(())
+    started.map(drop).map_err(|error| {
+        EVENT.store(-1, Ordering::SeqCst);
+        fd_table::clear(event);
+        sys::close(event);
+        Errno(error.raw_os_error().unwrap_or(libc::EAGAIN))
+    })
 }
 
 /// This thread goes to sleep in a wait of ours.
@@ -51,9 +56,14 @@ pub fn attend() {
     ATTENDING.fetch_add(1, Ordering::SeqCst);
 }
 
-/// It is awake again.
+/// It is awake again. If it was the last one, the keeper sees whether anybody goes on: what it woke for may be the
+/// kernel's.
 pub fn leave() {
-    ATTENDING.fetch_sub(1, Ordering::SeqCst);
+    // In a child of fork(2) that a signal handler made, nobody attends.
+    let left = ATTENDING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
+    if left == Ok(1) {
+        rouse();
+    }
 }
 
 /// Rouses the keeper if it sleeps: this thread is about to change something.
@@ -94,20 +104,25 @@ fn pause(event: RawFd) {
     sys::clear_event(event);
 }
 
-/// Turns the stack whenever there is something to do, until roused. While somebody attends, that is nothing.
+/// Turns the stack whenever there is something to do, until roused. While somebody attends, that is only what they do not
+/// know of.
 fn drive(event: RawFd) {
     // From here on, whoever enters rouses us; so what is seen below cannot become stale while we sleep.
     IS_ASLEEP.store(true, Ordering::SeqCst);
     while IS_ASLEEP.load(Ordering::SeqCst) {
         let mut fds = vec![readable(event)];
-        let mut timeout = None;
-        if ATTENDING.load(Ordering::SeqCst) == 0 {
-            let mut world = world::enter_quietly();
-            let now = clock::now();
+        let is_attended = ATTENDING.load(Ordering::SeqCst) > 0;
+        let mut world = world::enter_quietly();
+        let now = clock::now();
+        // Who attends knows the deadlines of before its sleep; another thread may have made earlier ones.
+        if !is_attended || world.deadline().is_some_and(|deadline| deadline <= now) || world.is_flush_pending() {
             world.turn(now);
-            timeout = world.deadline().map(|deadline| clock::until(now, deadline));
+        }
+        let timeout = world.deadline().map(|deadline| clock::until(now, deadline));
+        if !is_attended {
             fds.extend(world.network.iter().flat_map(|network| network.rings()).map(readable));
         }
+        drop(world);
         let _ = sys::poll(&mut fds, timeout, SignalMask::NONE);
     }
     sys::clear_event(event);

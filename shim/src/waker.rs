@@ -39,7 +39,8 @@ impl Wakers {
 
     /// Gives it back.
     pub fn give_back(&mut self, id: WakerId) {
-        let waker = &mut self.all[id.0];
+        // In a child of fork(2) that a signal handler made, it is gone.
+        let Some(waker) = self.all.get_mut(id.0) else { return };
         if waker.is_woken {
             sys::clear_event(waker.event);
             waker.is_woken = false;
@@ -49,7 +50,7 @@ impl Wakers {
 
     /// Wakes the thread that has it.
     pub fn wake(&mut self, id: WakerId) {
-        let waker = &mut self.all[id.0];
+        let Some(waker) = self.all.get_mut(id.0) else { return };
         if !waker.is_woken {
             waker.is_woken = true;
             sys::signal_event(waker.event);

@@ -168,6 +168,11 @@ impl World {
         self.stack().is_some_and(|stack| stack.rx_pending())
     }
 
+    /// Whether calls have left something to send.
+    pub fn is_flush_pending(&self) -> bool {
+        self.network.as_ref().is_some_and(|network| network.stack.flush_pending())
+    }
+
     /// When the stack next has to be turned, whatever arrives.
     pub fn deadline(&self) -> Option<Instant> {
         self.network.as_ref().and_then(|network| network.stack.deadline())

@@ -3,7 +3,7 @@
 use crate::Instant;
 use crate::flow::Owner;
 use crate::frame_device::{Finished, FrameDevice};
-use crate::limits::{RESOLVE_LEN, RESOLVE_RETRY, SEGMENTS_PER_EGRESS};
+use crate::limits::{RESOLVE_LEN, RESOLVE_RETRY, SEGMENTS_PER_EGRESS, UNREACHABLE_RETRY};
 use crate::link::{Frame, Link};
 use crate::outside::{Hop, LinkId, NextHop};
 use crate::packet;
@@ -190,7 +190,7 @@ impl Stack {
             State::Closed if flow.owner == Owner::Nobody => {
                 flow.silent = true;
             }
-            _ => self.arm(key, now + RESOLVE_LEN),
+            _ => self.arm(key, now + UNREACHABLE_RETRY),
         }
     }
 

@@ -152,3 +152,6 @@ pub const PROBE_DELAY: Duration = Duration::from_millis(2);
 
 /// How long the ACK of a flow's first bytes waits: a server has yet to accept it, and then mostly answers at once.
 pub const FIRST_ACK_DELAY: Duration = Duration::from_millis(1);
+
+/// How often an open flow whose route is gone looks for another: routes come and go within a second.
+pub const UNREACHABLE_RETRY: Duration = Duration::from_millis(200);

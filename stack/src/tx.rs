@@ -3,7 +3,7 @@
 use crate::Instant;
 use crate::counters::Counters;
 use crate::limits::BURST_FRAMES_MAX;
-use crate::link::{Frame, Link};
+use crate::link::{Frame, Kick, Link};
 use crate::outside::InterfaceId;
 
 /// A link with what is on its way to it.
@@ -76,8 +76,9 @@ impl Port {
             self.burst(now);
         }
         if self.unkicked {
-            self.unkicked = false;
-            counters.kicks += u64::from(self.link.kick());
+            let kick = self.link.kick();
+            counters.kicks += u64::from(kick != Kick::Needless);
+            self.unkicked = kick == Kick::Unfinished;
         }
     }
 

@@ -3,12 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// How many numbers below the soft limit of open files are left for fds of ours.
-const FDS_BELOW_LIMIT: libc::rlim_t = 512;
-
-/// The highest floor. The kernel's table of fds is as long as its highest number, so a limit of a billion must not
-/// lead there; 16,384 cost 128 KiB.
-const FLOOR_MAX: libc::rlim_t = 16_384;
+/// The highest floor. The kernel's table of fds is as long as its highest number, and select(getdtablesize(), ...) goes
+/// that far: no further than FD_SETSIZE, or a program that has worked overruns its sets.
+const FLOOR_MAX: libc::rlim_t = 512;
 
 /// Moves `fd` to a high number and makes it close-on-exec, so that the application finds the low numbers free and a
 /// program that it executes does not inherit it.
@@ -30,9 +27,9 @@ pub(crate) fn duplicate_high(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(high) })
 }
 
-/// Where the high numbers begin under a soft limit: some way below it, but never in its lower half.
+/// Where the high numbers begin under a soft limit: never in its lower half.
 fn floor(open_files_max: libc::rlim_t) -> RawFd {
-    let floor = open_files_max.saturating_sub(FDS_BELOW_LIMIT).max(open_files_max / 2).min(FLOOR_MAX);
+    let floor = (open_files_max / 2).min(FLOOR_MAX);
     RawFd::try_from(floor).expect("FLOOR_MAX is an fd")
 }
 
@@ -56,9 +53,9 @@ mod tests {
         check(16, 8);
         check(256, 128);
         check(1_024, 512);
-        check(4_096, 3_584);
-        check(1 << 20, 16_384);
-        check(libc::RLIM_INFINITY, 16_384);
+        check(4_096, 512);
+        check(1 << 20, 512);
+        check(libc::RLIM_INFINITY, 512);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::umem::{FRAME_CAPACITY, UmemFrames, os_error};
 use super::{fork, sys};
 use crate::Instant;
 use crate::limits::{BURST_FRAMES_MAX, LINK_HEADER_LEN_MAX, QUEUE_RELEASE_MS_MAX};
-use crate::link::{Frame, Link};
+use crate::link::{Frame, Kick, Link};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -183,9 +183,9 @@ impl Link for XskLink {
     }
 
     /// One system call unless the kernel's budget ends it early: nobody else would send the rest.
-    fn kick(&mut self) -> bool {
+    fn kick(&mut self) -> Kick {
         if !self.kick_due || !self.tx.needs_wakeup() {
-            return false;
+            return Kick::Needless;
         }
         let mut unsent = u32::MAX;
         loop {
@@ -198,7 +198,7 @@ impl Link for XskLink {
             }
         }
         self.kick_due = unsent > 0;
-        true
+        if self.kick_due { Kick::Unfinished } else { Kick::Done }
     }
 
     fn mtu(&self) -> usize {

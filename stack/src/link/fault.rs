@@ -1,6 +1,6 @@
 //! Faults on a link, by a seed: loss, duplication, reordering, corruption and delay of what is received.
 
-use super::{Frame, Link};
+use super::{Frame, Kick, Link};
 use crate::limits::BURST_FRAMES_MAX;
 use crate::{Duration, Instant};
 use std::collections::BTreeMap;
@@ -171,7 +171,7 @@ impl<L: Link> Link for Fault<L> {
         self.link.tx_burst(now, from);
     }
 
-    fn kick(&mut self) -> bool {
+    fn kick(&mut self) -> Kick {
         self.link.kick()
     }
 

@@ -8,6 +8,17 @@ pub mod wire;
 use crate::Instant;
 pub use frame::Frame;
 
+/// What came of a kick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kick {
+    /// The other side knows already.
+    Needless,
+    /// It took a system call.
+    Done,
+    /// It took one, and frames are left that the other side did not take: to be kicked again.
+    Unfinished,
+}
+
 /// Moves frames in bursts. Middleware (faults, a pcap writer) is a link around a link.
 ///
 /// A frame has one owner: the stack holds it between `rx_burst` or `tx_frame` and `recycle` or `tx_burst`.
@@ -32,8 +43,8 @@ pub trait Link: Send {
     /// The frames of one packet (`more`) are moved together or not at all.
     fn tx_burst(&mut self, now: Instant, from: &mut Vec<Frame>);
 
-    /// Tells the other side of the frames moved since the last kick; true if that took a system call.
-    fn kick(&mut self) -> bool;
+    /// Tells the other side of the frames moved since the last kick.
+    fn kick(&mut self) -> Kick;
 
     /// The largest IP packet that the link carries, in bytes.
     fn mtu(&self) -> usize;
@@ -60,7 +71,7 @@ impl<L: Link + ?Sized> Link for Box<L> {
         (**self).tx_burst(now, from);
     }
 
-    fn kick(&mut self) -> bool {
+    fn kick(&mut self) -> Kick {
         (**self).kick()
     }
 

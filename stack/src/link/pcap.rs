@@ -1,6 +1,6 @@
 //! Writes what passes a link, in both directions, as a capture file: classic pcap with nanoseconds.
 
-use super::{Frame, Link};
+use super::{Frame, Kick, Link};
 use crate::Instant;
 use crate::limits::{LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
 use std::io::Write;
@@ -109,7 +109,7 @@ impl<L: Link> Link for Pcap<L> {
         self.left_over = from.len();
     }
 
-    fn kick(&mut self) -> bool {
+    fn kick(&mut self) -> Kick {
         self.link.kick()
     }
 
@@ -229,7 +229,7 @@ mod tests {
         fn tx_burst(&mut self, now: Instant, from: &mut Vec<Frame>) {
             self.0.tx_burst(now, &mut from.drain(..1).collect());
         }
-        fn kick(&mut self) -> bool {
+        fn kick(&mut self) -> Kick {
             self.0.kick()
         }
         fn mtu(&self) -> usize {

@@ -1,6 +1,6 @@
 //! A wire in memory: two ends, a constant delay, a rate and a queue, all on the virtual clock.
 
-use super::{Frame, Link};
+use super::{Frame, Kick, Link};
 use crate::limits::{BURST_FRAMES_MAX, LINK_HEADER_LEN_MAX, WIRE_PACKETS_MAX};
 use crate::{Duration, Instant};
 use std::collections::VecDeque;
@@ -142,8 +142,8 @@ impl Link for WireEnd {
         debug_assert!(bytes.is_empty(), "the last frame of a packet is missing");
     }
 
-    fn kick(&mut self) -> bool {
-        false
+    fn kick(&mut self) -> Kick {
+        Kick::Needless
     }
 
     fn mtu(&self) -> usize {
