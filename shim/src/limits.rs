@@ -79,10 +79,6 @@ pub const IOVECS_MAX: usize = 1024;
 /// Bytes of one call: Linux's MAX_RW_COUNT.
 pub const TRANSFER_LEN_MAX: usize = 0x7fff_f000;
 
-/// Our own fds stay at or above this, or at half of RLIMIT_NOFILE if that is less: above what a program with few fds
-/// uses, and below FD_SETSIZE, because select(getdtablesize(), ...) reaches as far as the kernel's table of fds.
-pub const FD_FLOOR: i32 = 512;
-
 /// Bytes of a line of log.
 pub const LOG_LINE_LEN: usize = 512;
 

@@ -1,8 +1,8 @@
 //! Raw system calls: what the shim asks of the kernel for itself, past its own hooks.
 
-use crate::limits::FD_FLOOR;
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t};
 use stack::Errno;
+use stack::kernel::high_fd_floor;
 use std::ffi::CStr;
 use std::mem::size_of;
 use std::os::fd::RawFd;
@@ -143,9 +143,7 @@ pub fn set_nonblocking(fd: RawFd, nonblocking: bool) -> Result<(), Errno> {
 
 /// A close-on-exec copy of `fd` above the numbers that the application is given.
 pub fn duplicate_high(fd: RawFd) -> Result<RawFd, Errno> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    call!(SYS_prlimit64, 0, libc::RLIMIT_NOFILE, ptr::null::<libc::rlimit>(), &raw mut limit)?;
-    let floor = FD_FLOOR.min((limit.rlim_cur / 2).min(i32::MAX as u64) as i32);
+    let floor = high_fd_floor().map_err(|error| Errno(error.raw_os_error().unwrap_or(libc::EMFILE)))?;
     fcntl(fd, libc::F_DUPFD_CLOEXEC, floor.into())
 }
 

@@ -19,7 +19,7 @@ pub fn high_fd(fd: OwnedFd) -> io::Result<OwnedFd> {
 /// A high, close-on-exec duplicate of an fd that remains its owner's.
 pub(crate) fn duplicate_high(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes two numbers and touches no memory.
-    let high = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, floor(open_files_max()?)) };
+    let high = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, high_fd_floor()?) };
     if high < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -27,7 +27,15 @@ pub(crate) fn duplicate_high(fd: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(high) })
 }
 
-/// Where the high numbers begin under a soft limit: never in its lower half.
+/// Where the numbers begin that the application does not need: everything of ours stays at or above it.
+///
+/// # Errors
+/// What getrlimit(2) says.
+pub fn high_fd_floor() -> io::Result<RawFd> {
+    open_files_max().map(floor)
+}
+
+/// Never in the lower half of what the soft limit allows.
 fn floor(open_files_max: libc::rlim_t) -> RawFd {
     let floor = (open_files_max / 2).min(FLOOR_MAX);
     RawFd::try_from(floor).expect("FLOOR_MAX is an fd")
@@ -66,6 +74,6 @@ mod tests {
         // SAFETY: just made, and ours alone.
         let low = unsafe { OwnedFd::from_raw_fd(low) };
         let high = high_fd(low).unwrap().as_raw_fd();
-        assert!(high >= floor(open_files_max().unwrap()));
+        assert!(high >= high_fd_floor().unwrap());
     }
 }

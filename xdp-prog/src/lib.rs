@@ -13,7 +13,7 @@ mod map;
 mod program;
 
 pub use claim::ClaimKey;
-pub use fd::high_fd;
+pub use fd::{high_fd, high_fd_floor};
 
 use map::Map;
 use program::{ClaimsByQueue, Xsks};

@@ -10,4 +10,4 @@ mod sys;
 mod umem;
 pub mod xsk;
 
-pub use xdp_prog::{AttachedMode, Mode, Steering};
+pub use xdp_prog::{AttachedMode, Mode, Steering, high_fd_floor};
