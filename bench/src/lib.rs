@@ -5,8 +5,10 @@
 pub mod arguments;
 pub mod cpu;
 pub mod epoll;
+pub mod fault_link;
 pub mod histogram;
 pub mod net;
+pub mod packet_socket;
 pub mod responder;
 pub mod termination;
 

@@ -1,9 +1,11 @@
-//! Two hosts (network namespaces) joined by a veth pair, each with an IPv4 and an IPv6 address.
+//! Two hosts (network namespaces) joined by a veth pair, or by a line with faults, each with an IPv4 and an IPv6 address.
 
 use crate::kernel_tcp::KernelTcp;
+use crate::line::Line;
 use crate::namespace::Namespace;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
+use userstack_bench::fault_link::Conditions;
 
 /// The name of the veth interface on either host.
 pub const INTERFACE: &str = "us0";
@@ -69,6 +71,12 @@ impl Host {
         !self.run(&["ss", "-Hltn", &format!("sport = :{port}")]).is_empty()
     }
 
+    /// Leaves nothing to hardware that a line with faults does not have.
+    fn without_offloads(self) -> Host {
+        self.run(&["ethtool", "-K", INTERFACE, "tx", "off", "tso", "off", "gso", "off", "gro", "off"]);
+        self
+    }
+
     fn set_up(&self, wiring: Wiring) {
         self.ip(&["link", "set", INTERFACE, "mtu", &wiring.mtu.to_string(), "up"]);
         for family in Family::ALL {
@@ -94,6 +102,8 @@ impl Deref for Host {
 /// Two hosts joined by a veth pair.
 #[derive(Debug)]
 pub struct Hosts {
+    /// Over before its interfaces are.
+    _line: Option<Line>,
     /// Where the program under test runs.
     pub ours: Host,
     /// Where its peer runs.
@@ -117,7 +127,19 @@ impl Hosts {
         ours.ip(&[&end_of_ours[..], &queues, &end_of_peer, &queues].concat());
         ours.set_up(wiring);
         peer.set_up(wiring);
-        Hosts { ours, peer }
+        Hosts { _line: None, ours, peer }
+    }
+
+    /// Two hosts joined by a line with faults.
+    pub fn over(conditions: Conditions) -> Hosts {
+        let ours = Host { namespace: Namespace::new(), number: 1 };
+        let peer = Host { namespace: Namespace::new(), number: 2 };
+        let line = Line::between([&ours, &peer], conditions);
+        for host in [&ours, &peer] {
+            host.set_up(Wiring::default());
+        }
+        let (ours, peer) = (ours.without_offloads(), peer.without_offloads());
+        Hosts { _line: Some(line), ours, peer }
     }
 }
 

@@ -3,6 +3,8 @@
 use crate::Output;
 use crate::command::run_command;
 use crate::machine::require_root;
+use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -45,6 +47,23 @@ impl Namespace {
         let mut words = self.enter();
         words.extend(argv.iter().map(|word| word.to_string()));
         run_command(&words)
+    }
+
+    /// Does something in a thread that is inside: what it opens there stays there.
+    ///
+    /// # Panics
+    /// If the thread cannot enter, or panics itself.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(Path::new("/run/netns").join(&self.name)).expect("ip made it");
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                // SAFETY: the call takes no pointer, and changes the namespace of this thread alone.
+                let entered = unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) };
+                assert_eq!(entered, 0, "setns: {}", std::io::Error::last_os_error());
+                act()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Runs `ip` on the namespace.
