@@ -22,8 +22,18 @@
 // Receive queues that can be owned: QUEUES_MAX of the loader.
 #define QUEUES_MAX 64
 
-// More fragments (MF), or a fragment offset other than 0 (RFC 791).
+// More fragments (MF), or a fragment offset other than 0 (RFC 791); the offset alone.
 #define IP_FRAGMENT_MASK 0x3fff
+#define IP_OFFSET_MASK 0x1fff
+
+// The types of the ICMP errors (RFC 792): destination unreachable, time exceeded, parameter problem.
+#define ICMP_DEST_UNREACH 3
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETERPROB 12
+
+// The same of ICMPv6 (RFC 4443); packet too big and time exceeded stand between them.
+#define ICMPV6_DEST_UNREACH 1
+#define ICMPV6_PARAMPROB 4
 
 // What a process claims; struct ClaimKey of the loader has the same layout.
 struct claim {
@@ -76,36 +86,101 @@ struct vlan_tag {
 struct packet {
 	struct claim claim; // The one that it falls under.
 	bool opening; // It opens a TCP connection: SYN without ACK.
-	struct bpf_sock_tuple tuple; // Of TCP: the connection that it belongs to.
+	struct bpf_sock_tuple tuple; // The connection that it belongs to, or that an ICMP error is about.
 };
+
+// In front of what an ICMP error quotes. <linux/icmp.h> needs the C library.
+struct icmp_header {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be32 rest;
+};
+
+// What an ICMP error quotes of a TCP or UDP header at least (RFC 792): eight bytes.
+struct quoted_transport {
+	__be16 source;
+	__be16 dest;
+	__be32 rest;
+};
+
+static __always_inline void set_ports(struct packet *packet, __be16 remote, __be16 local)
+{
+	packet->claim.port = local;
+	if (packet->claim.version == 4) {
+		packet->tuple.ipv4.sport = remote;
+		packet->tuple.ipv4.dport = local;
+	} else {
+		packet->tuple.ipv6.sport = remote;
+		packet->tuple.ipv6.dport = local;
+	}
+}
 
 // Reads what a transport header says.
 static __always_inline bool parse_transport(void *at, void *end, struct packet *packet)
 {
-	struct claim *claim = &packet->claim;
-	if (claim->protocol == IPPROTO_TCP) {
+	if (packet->claim.protocol == IPPROTO_TCP) {
 		struct tcphdr *tcp = at;
 		if ((void *)(tcp + 1) > end)
 			return false;
-		claim->port = tcp->dest;
 		packet->opening = tcp->syn && !tcp->ack;
-		if (claim->version == 4) {
-			packet->tuple.ipv4.sport = tcp->source;
-			packet->tuple.ipv4.dport = tcp->dest;
-		} else {
-			packet->tuple.ipv6.sport = tcp->source;
-			packet->tuple.ipv6.dport = tcp->dest;
-		}
+		set_ports(packet, tcp->source, tcp->dest);
 		return true;
 	}
-	if (claim->protocol == IPPROTO_UDP) {
+	if (packet->claim.protocol == IPPROTO_UDP) {
 		struct udphdr *udp = at;
 		if ((void *)(udp + 1) > end)
 			return false;
-		claim->port = udp->dest;
+		set_ports(packet, udp->source, udp->dest);
 		return true;
 	}
 	return false;
+}
+
+// The beginning of a packet that came from here: its source is what is local.
+static __always_inline bool parse_quoted_transport(void *at, void *end, struct packet *packet)
+{
+	struct quoted_transport *quoted = at;
+	if (packet->claim.protocol != IPPROTO_TCP && packet->claim.protocol != IPPROTO_UDP)
+		return false;
+	if ((void *)(quoted + 1) > end)
+		return false;
+	set_ports(packet, quoted->dest, quoted->source);
+	return true;
+}
+
+// An error belongs to whom the packet that it quotes came from. RFC 792.
+static __always_inline bool parse_icmpv4(void *at, void *end, struct packet *packet)
+{
+	struct icmp_header *icmp = at;
+	struct iphdr *ip = (void *)(icmp + 1);
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl != 5)
+		return false;
+	if (icmp->type != ICMP_DEST_UNREACH && icmp->type != ICMP_TIME_EXCEEDED && icmp->type != ICMP_PARAMETERPROB)
+		return false;
+	if (ip->frag_off & bpf_htons(IP_OFFSET_MASK))
+		return false;
+	packet->claim.protocol = ip->protocol;
+	__builtin_memcpy(packet->claim.address, &ip->saddr, sizeof(ip->saddr));
+	packet->tuple.ipv4.saddr = ip->daddr;
+	packet->tuple.ipv4.daddr = ip->saddr;
+	return parse_quoted_transport(ip + 1, end, packet);
+}
+
+// The same in RFC 4443.
+static __always_inline bool parse_icmpv6(void *at, void *end, struct packet *packet)
+{
+	struct icmp_header *icmp = at;
+	struct ipv6hdr *ip = (void *)(icmp + 1);
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return false;
+	if (icmp->type < ICMPV6_DEST_UNREACH || icmp->type > ICMPV6_PARAMPROB)
+		return false;
+	packet->claim.protocol = ip->nexthdr;
+	__builtin_memcpy(packet->claim.address, &ip->saddr, sizeof(ip->saddr));
+	__builtin_memcpy(packet->tuple.ipv6.saddr, &ip->daddr, sizeof(ip->daddr));
+	__builtin_memcpy(packet->tuple.ipv6.daddr, &ip->saddr, sizeof(ip->saddr));
+	return parse_quoted_transport(ip + 1, end, packet);
 }
 
 // Only without options, so that the transport header's place is known, and unfragmented.
@@ -117,6 +192,8 @@ static __always_inline bool parse_ipv4(void *at, void *end, struct packet *packe
 	if (ip->frag_off & bpf_htons(IP_FRAGMENT_MASK))
 		return false;
 	packet->claim.version = 4;
+	if (ip->protocol == IPPROTO_ICMP)
+		return parse_icmpv4(ip + 1, end, packet);
 	packet->claim.protocol = ip->protocol;
 	__builtin_memcpy(packet->claim.address, &ip->daddr, sizeof(ip->daddr));
 	packet->tuple.ipv4.saddr = ip->saddr;
@@ -131,6 +208,8 @@ static __always_inline bool parse_ipv6(void *at, void *end, struct packet *packe
 	if ((void *)(ip + 1) > end || ip->version != 6)
 		return false;
 	packet->claim.version = 6;
+	if (ip->nexthdr == IPPROTO_ICMPV6)
+		return parse_icmpv6(ip + 1, end, packet);
 	packet->claim.protocol = ip->nexthdr;
 	__builtin_memcpy(packet->claim.address, &ip->daddr, sizeof(ip->daddr));
 	__builtin_memcpy(packet->tuple.ipv6.saddr, &ip->saddr, sizeof(ip->saddr));
@@ -195,7 +274,7 @@ static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the
 // program only if they agree on both.
 SEC("xdp.frags")
-int userstack_3(struct xdp_md *ctx)
+int userstack_4(struct xdp_md *ctx)
 {
 	__u32 queue = ctx->rx_queue_index;
 	void *claims = bpf_map_lookup_elem(&claims_by_queue, &queue);

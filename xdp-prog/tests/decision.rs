@@ -80,6 +80,9 @@ fn connections_that_the_kernel_has_on_a_claimed_port_stay_its_own() {
     let to_server = |flags| frame::tcp_from(&peer.to_string(), &format!("{ADDRESS_V4}:80"), flags);
     owner.check(&to_server(ACK), Pass);
     owner.check(&to_server(SYN), Pass);
+    let about = |to: &str| frame::icmp_error(3, TCP, &format!("{ADDRESS_V4}:80"), to);
+    owner.check(&about(&peer.to_string()), Pass);
+    owner.check(&about("10.0.0.2:80"), Redirect);
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
     owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
 
@@ -100,6 +103,45 @@ fn server_end_is_open(port: u16) -> bool {
     let ends = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let mut ours = ends.filter(|end| end[1].ends_with(":0050") && end[2].ends_with(&format!(":{port:04X}")));
     ours.any(|end| end[3] != "06")
+}
+
+#[test]
+fn icmp_errors_go_to_whom_the_packet_that_they_quote_came_from() {
+    let owner = Owner::new();
+    owner.claim(TCP, "10.0.0.1", 80, false);
+    owner.claim(UDP, "::", 53, false);
+    let v4 = |kind| frame::icmp_error(kind, TCP, "10.0.0.1:80", "10.0.0.2:4000");
+    let v6 = |kind| frame::icmp_error(kind, UDP, "[fd00::1]:53", "[fd00::2]:4000");
+    for kind in 0..=u8::MAX {
+        owner.check(&v4(kind), if matches!(kind, 3 | 11 | 12) { Redirect } else { Pass });
+        owner.check(&v6(kind), if matches!(kind, 1..=4) { Redirect } else { Pass });
+    }
+    owner.check(&frame::icmp_error(3, TCP, "10.0.0.1:4000", "10.0.0.2:80"), Pass);
+    owner.check(&frame::icmp_error(3, TCP, "10.0.0.2:80", "10.0.0.1:80"), Pass);
+    owner.check(&frame::icmp_error(3, UDP, "10.0.0.1:80", "10.0.0.2:4000"), Pass);
+    owner.check(&frame::icmp_error(1, TCP, "[fd00::1]:53", "[fd00::2]:4000"), Pass);
+    owner.check(&frame::icmp_error(3, frame::ICMP, "10.0.0.1:80", "10.0.0.2:4000"), Pass);
+
+    // What is quoted has to be whole up to the ports and what follows them, and to begin with them.
+    for whole in [v4(3), v6(2)] {
+        owner.check(&frame::tagged(&whole, 0x8100), Redirect);
+        for len in frame::ETHERNET_LEN..whole.len() {
+            owner.check(&whole[..len], Pass);
+        }
+    }
+    let quoted_at = frame::ETHERNET_LEN + 20 + 8;
+    let bent = |at: usize, byte: u8| {
+        let mut bent = v4(3);
+        bent[quoted_at + at] = byte;
+        bent
+    };
+    owner.check(&bent(0, 0x46), Pass);
+    owner.check(&bent(0, 0x65), Pass);
+    let (more_fragments, last_fragment) = (bent(6, 0x20), bent(7, 0x01));
+    owner.check(&more_fragments, Redirect);
+    owner.check(&last_fragment, Pass);
+    owner.check(&frame::with_options(&v4(3)), Pass);
+    owner.check(&frame::with_extension(&v6(2), 0), Pass);
 }
 
 #[test]

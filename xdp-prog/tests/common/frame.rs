@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
 pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
+pub const ICMP: u8 = 1;
+pub const ICMPV6: u8 = 58;
 
 pub const SYN: u8 = 0x02;
 pub const ACK: u8 = 0x10;
@@ -70,6 +72,29 @@ pub fn with_extension(frame: &[u8], extension: u8) -> Vec<u8> {
     let extension_at = ETHERNET_LEN + 40;
     frame.splice(extension_at..extension_at, [next_header, 0, 0, 0, 0, 0, 0, 0]);
     frame
+}
+
+/// An ICMP error of this type, about a packet from `source` to `destination`: IPv4 or IPv6, as they are. It quotes the
+/// packet's IP header and eight bytes more; its checksum is wrong. RFC 792, RFC 4443.
+pub fn icmp_error(kind: u8, protocol: u8, source: &str, destination: &str) -> Vec<u8> {
+    let (source, destination): (SocketAddr, SocketAddr) = (source.parse().unwrap(), destination.parse().unwrap());
+    let ports = [source.port(), destination.port(), 0, 0].map(u16::to_be_bytes).concat();
+    let mut error = [kind, 0, 0, 0, 0, 0, 0, 0].to_vec();
+    match (source.ip(), destination.ip()) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            let mut quoted = ipv4_header(to, protocol, 1_480);
+            quoted[12..16].copy_from_slice(&from.octets());
+            error.extend(quoted);
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            let mut quoted = ipv6_header(to, protocol, 1_460);
+            quoted[8..24].copy_from_slice(&from.octets());
+            error.extend(quoted);
+        }
+        _ => panic!("one version"),
+    }
+    error.extend(ports);
+    frame(source.ip(), if source.is_ipv4() { ICMP } else { ICMPV6 }, &error)
 }
 
 fn frame(destination: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
