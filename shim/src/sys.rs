@@ -1,4 +1,4 @@
-//! Raw system calls: what the shim asks of the kernel for itself, past its own hooks.
+//! Raw system calls: what the shim asks of the kernel for itself, past its own hooks, of which syscall(2) is one.
 
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t};
 use stack::Errno;
@@ -11,18 +11,48 @@ use std::time::Duration;
 
 /// Makes a system call. Each argument is widened to a word, as the kernel takes it.
 macro_rules! call {
-    ($number:ident $(, $argument:expr)*) => {
+    ($number:ident $(, $argument:expr)*) => {{
+        let mut arguments = [0; 6];
+        let given = [$($argument as c_long),*];
+        arguments[..given.len()].copy_from_slice(&given);
         // SAFETY: what the arguments point to lives until the call returns, and is as long as it says.
-        outcome(unsafe { libc::syscall(libc::$number $(, $argument as c_long)*) })
-    };
+        outcome(unsafe { raw(libc::$number, arguments) })
+    }};
 }
 
+/// What the kernel returned: a negative number is an error's (syscalls(2)).
 fn outcome(answer: c_long) -> Result<usize, Errno> {
-    usize::try_from(answer).map_err(|_| last_error())
+    usize::try_from(answer).map_err(|_| Errno(-answer as c_int))
 }
 
-fn last_error() -> Errno {
-    Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+/// The instruction itself, as syscall(2) has it for this architecture.
+///
+/// # Safety
+/// The arguments are as the system call wants them.
+#[cfg(target_arch = "x86_64")]
+unsafe fn raw(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
+    let answer;
+    // SAFETY: the caller's promise. The kernel changes no register but rax, rcx and r11.
+    unsafe {
+        std::arch::asm!("syscall", inlateout("rax") number => answer, in("rdi") a, in("rsi") b, in("rdx") c, in("r10") d,
+            in("r8") e, in("r9") f, lateout("rcx") _, lateout("r11") _, options(nostack));
+    }
+    answer
+}
+
+/// As above.
+///
+/// # Safety
+/// The arguments are as the system call wants them.
+#[cfg(target_arch = "aarch64")]
+unsafe fn raw(number: c_long, [a, b, c, d, e, f]: [c_long; 6]) -> c_long {
+    let answer;
+    // SAFETY: the caller's promise. The kernel changes no register but x0.
+    unsafe {
+        std::arch::asm!("svc 0", in("x8") number, inlateout("x0") a => answer, in("x1") b, in("x2") c, in("x3") d,
+            in("x4") e, in("x5") f, options(nostack));
+    }
+    answer
 }
 
 /// close(2).

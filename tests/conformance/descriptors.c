@@ -2,6 +2,8 @@
 // they share.
 #include "case.h"
 
+#include <sys/syscall.h>
+
 // Sends back whatever comes.
 static void echo(void)
 {
@@ -212,6 +214,40 @@ static void forked_and_used(void)
 	say_echo("the parent", fd);
 }
 
+// Every call by its number, as libuv closes and a static runtime reads.
+static void by_number(void)
+{
+	char bytes[8] = {0};
+	int fd = flow(), copy = TRY_FD((int)syscall(SYS_dup, fd)), error = -1;
+	struct iovec piece = {bytes, 2};
+	socklen_t len = sizeof error;
+	TRY(syscall(SYS_write, fd, "pi", 2L));
+	TRY(syscall(SYS_sendto, copy, "ngpong", 6L, MSG_NOSIGNAL, 0L, 0L));
+	wait_for(fd, POLLIN);
+	TRY(syscall(SYS_recvfrom, fd, bytes, 2L, MSG_PEEK, 0L, 0L));
+	TRY(syscall(SYS_read, fd, bytes, 2L));
+	TRY(syscall(SYS_readv, copy, &piece, 1L));
+	TRY(syscall(SYS_fcntl, fd, F_GETFL, 0L));
+	TRY(syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_ERROR, &error, &len));
+	TRY(error);
+	TRY(syscall(SYS_getpeername, -1L, 0L, 0L));
+	int epoll = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLOUT, .data.u64 = 7};
+	TRY(syscall(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, fd, &event));
+	TRY(syscall(SYS_epoll_wait, epoll, &event, 1L, 1000L));
+	TRY(event.data.u64);
+	TRY(syscall(SYS_close, copy));
+	TRY(syscall(SYS_write, copy, "x", 1L));
+	say_echo("not closed yet", fd);
+	TRY(syscall(SYS_shutdown, fd, SHUT_WR));
+	TRY(syscall(SYS_close, fd));
+	// The number may be a file's now, and then it is the file's alone.
+	int file = open("/proc/self/comm", O_RDONLY);
+	TRY(read(file, bytes, 4) > 0);
+	TRY(syscall(SYS_close, file));
+	TRY(syscall(SYS_close, 9999L));
+}
+
 const struct test_case cases[] = {
 	{"flags", FLOW, flags, echo},
 	{"copies", FLOW, copies, echo},
@@ -221,5 +257,6 @@ const struct test_case cases[] = {
 	{"everything_closed", FLOW, everything_closed, echo},
 	{"forked", FLOW, forked, echo},
 	{"forked_and_used", MIXED, forked_and_used, echo},
+	{"by_number", FLOW, by_number, echo},
 	{0},
 };

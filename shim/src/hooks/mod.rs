@@ -11,6 +11,7 @@ mod option;
 mod poll;
 mod process;
 mod socket;
+mod syscall;
 
 /// Looks up the next definitions of all of them.
 pub fn resolve() {
@@ -22,4 +23,5 @@ pub fn resolve() {
     poll::resolve();
     process::resolve();
     socket::resolve();
+    syscall::resolve();
 }

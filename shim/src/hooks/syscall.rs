@@ -1,0 +1,81 @@
+//! syscall(2): the calls that a program makes by their numbers, past the functions that have their names.
+//!
+//! libuv closes its sockets so. A number whose function is exported here goes to that function, if the fd is ours; any
+//! other is the kernel's.
+
+use crate::fd_table::{self, Entry};
+use crate::{exit, fork, ret, thread};
+use libc::{c_int, c_long};
+use stack::Errno;
+
+/// Whether a call on `fd` is ours: the hook of the same name would serve it.
+fn is_ours(fd: c_long) -> bool {
+    matches!(fd_table::get(fd as c_int), Some(Entry::Socket(_) | Entry::Epoll(_) | Entry::Pooled))
+}
+
+/// Calls the function of a name, which is our own hook, with as many arguments as it has.
+macro_rules! function {
+    ($name:ident($($argument:expr),* $(; $variadic:expr)?)) => {
+        // SAFETY: the arguments are the application's own, for the system call of that name, which takes the same.
+        Some(unsafe { libc::$name($($argument as _),* $(, $variadic)?) } as c_long)
+    };
+}
+
+export! {
+    /// syscall(2). io_uring is answered as a kernel without it does: what is on a ring is not seen here, and programs
+    /// fall back to the calls that are.
+    fn syscall(
+        number: c_long, a: c_long, b: c_long, c: c_long, d: c_long, e: c_long, f: c_long,
+    ) -> c_long = libc::syscall as unsafe extern "C" fn(c_long, ...) -> c_long {
+        if !fork::is_served() || thread::is_inside() {
+            return None;
+        }
+        match number {
+            libc::SYS_socket => return function!(socket(a, b, c)),
+            libc::SYS_epoll_ctl if is_ours(c) => return function!(epoll_ctl(a, b, c, d)),
+            libc::SYS_dup2 if is_ours(b) => return function!(dup2(a, b)),
+            libc::SYS_dup3 if is_ours(b) => return function!(dup3(a, b, c)),
+            libc::SYS_close_range => return function!(close_range(a, b, c)),
+            libc::SYS_poll => return function!(poll(a, b, c)),
+            libc::SYS_ppoll => return function!(ppoll(a, b, c, d)),
+            libc::SYS_select => return function!(select(a, b, c, d, e)),
+            libc::SYS_io_uring_setup => return ret::failure(Errno::ENOSYS),
+            libc::SYS_exit_group => {
+                exit::leave();
+                return None;
+            }
+            _ if !is_ours(a) => return None,
+            _ => {}
+        }
+        match number {
+            libc::SYS_read => function!(read(a, b, c)),
+            libc::SYS_write => function!(write(a, b, c)),
+            libc::SYS_readv => function!(readv(a, b, c)),
+            libc::SYS_writev => function!(writev(a, b, c)),
+            libc::SYS_recvfrom => function!(recvfrom(a, b, c, d, e, f)),
+            libc::SYS_sendto => function!(sendto(a, b, c, d, e, f)),
+            libc::SYS_recvmsg => function!(recvmsg(a, b, c)),
+            libc::SYS_sendmsg => function!(sendmsg(a, b, c)),
+            libc::SYS_bind => function!(bind(a, b, c)),
+            libc::SYS_listen => function!(listen(a, b)),
+            libc::SYS_accept => function!(accept(a, b, c)),
+            libc::SYS_accept4 => function!(accept4(a, b, c, d)),
+            libc::SYS_connect => function!(connect(a, b, c)),
+            libc::SYS_shutdown => function!(shutdown(a, b)),
+            libc::SYS_close => function!(close(a)),
+            libc::SYS_dup => function!(dup(a)),
+            libc::SYS_dup2 => function!(dup2(a, b)),
+            libc::SYS_dup3 => function!(dup3(a, b, c)),
+            libc::SYS_fcntl => function!(fcntl(a, b; c)),
+            libc::SYS_ioctl => function!(ioctl(a, b; c)),
+            libc::SYS_getsockname => function!(getsockname(a, b, c)),
+            libc::SYS_getpeername => function!(getpeername(a, b, c)),
+            libc::SYS_getsockopt => function!(getsockopt(a, b, c, d, e)),
+            libc::SYS_setsockopt => function!(setsockopt(a, b, c, d, e)),
+            libc::SYS_sendfile => function!(sendfile(a, b, c, d)),
+            libc::SYS_epoll_wait => function!(epoll_wait(a, b, c, d)),
+            libc::SYS_epoll_pwait => function!(epoll_pwait(a, b, c, d, e)),
+            _ => None,
+        }
+    }
+}
