@@ -7,6 +7,7 @@ use crate::flow::has_peer_closed;
 use crate::limits::{CHALLENGE_ACK_GAP, CHALLENGE_ACKS_PER_SECOND};
 use crate::packet::{ACK, RST, SYN, Segment};
 use crate::time_wait::after;
+use crate::timestamps::Timestamp;
 use crate::wire_state::WireState;
 use crate::{Duration, Instant};
 use ahash::RandomState;
@@ -19,13 +20,21 @@ pub enum Acceptance {
     Take,
     /// It is dropped, and answered with a challenge ACK: a peer that meant it sends a RST with the exact number.
     Challenge,
+    /// It is dropped, and answered with an ACK: by its timestamp it has been under way for too long (PAWS).
+    Old,
     /// It is dropped.
     Ignore,
 }
 
 /// Judges a segment by its flow's state and numbers. Where it is out of the window and nothing else, smoltcp knows
 /// what to do.
-pub fn accept(wire: &WireState, state: State, segment: &Segment) -> Acceptance {
+pub fn accept(
+    wire: &WireState,
+    state: State,
+    segment: &Segment,
+    timestamp: Option<Timestamp>,
+    now: Instant,
+) -> Acceptance {
     if matches!(state, State::Closed | State::Listen | State::SynSent) {
         return Acceptance::Take;
     }
@@ -36,6 +45,10 @@ pub fn accept(wire: &WireState, state: State, segment: &Segment) -> Acceptance {
             seq if wire.is_in_window(seq) => Acceptance::Challenge,
             _ => Acceptance::Ignore,
         };
+    }
+    if wire.timestamps.is_old(timestamp, now) && !wire.is_stale_ack(segment) {
+        // RFC 7323, 5.3; the numbers of a SYN are no reason to believe it either.
+        return if segment.has(SYN) { Acceptance::Challenge } else { Acceptance::Old };
     }
     if state == State::SynReceived {
         return Acceptance::Take;
@@ -65,7 +78,7 @@ impl ChallengeAcks {
 
     /// Takes one from the allowances of the stack and of a flow, which keeps in `latest` when its latest one was sent.
     pub fn take(&mut self, latest: &mut Option<Instant>, now: Instant) -> bool {
-        if latest.is_some_and(|latest| now < latest + CHALLENGE_ACK_GAP) {
+        if !is_spaced(*latest, now) {
             return false;
         }
         let second = now.total_millis() as u64 / Duration::from_secs(1).total_millis();
@@ -81,6 +94,12 @@ impl ChallengeAcks {
         *latest = Some(now);
         true
     }
+}
+
+/// Whether a flow whose latest answer to something unacceptable is from `latest` may give another one: two that do so
+/// to each other without a pause would never end.
+pub fn is_spaced(latest: Option<Instant>, now: Instant) -> bool {
+    latest.is_none_or(|latest| now >= latest + CHALLENGE_ACK_GAP)
 }
 
 #[cfg(test)]

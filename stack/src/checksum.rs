@@ -1,7 +1,5 @@
 //! The Internet checksum (RFC 1071), without the final complement.
 
-use std::net::IpAddr;
-
 /// The ones' complement sum of `bytes` as 16-bit big-endian words; an odd last byte is padded with zero.
 pub fn sum(bytes: &[u8]) -> u16 {
     // The sum does not depend on the byte order (RFC 1071, 2.B), so whole native words are added, carries and all.
@@ -19,24 +17,16 @@ pub fn sum(bytes: &[u8]) -> u16 {
     u16::from_be(fold(fold_wide(wide)))
 }
 
-/// The sum of the two halves of a word.
-pub fn of_word(word: u32) -> u16 {
-    fold(u64::from(word))
-}
-
 /// The sum of two sums.
 pub fn add(a: u16, b: u16) -> u16 {
     fold(u64::from(a) + u64::from(b))
 }
 
-/// The sum of TCP's pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1) for a segment of `len` bytes.
-pub fn tcp_pseudo_header(source: IpAddr, destination: IpAddr, len: usize) -> u16 {
+/// The sum of TCP's pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1) for a segment of `len` bytes between addresses of this
+/// sum.
+pub fn pseudo_header(addresses: u16, len: usize) -> u16 {
     const PROTOCOL_TCP: u64 = 6;
-    let address = |address: IpAddr| match address {
-        IpAddr::V4(address) => sum(&address.octets()),
-        IpAddr::V6(address) => sum(&address.octets()),
-    };
-    fold(u64::from(address(source)) + u64::from(address(destination)) + PROTOCOL_TCP + len as u64)
+    fold(u64::from(addresses) + PROTOCOL_TCP + len as u64)
 }
 
 fn fold_wide(sum: u128) -> u64 {

@@ -110,9 +110,11 @@ impl Stack {
         if let Some(packet) = self.outgoing.packet() {
             if let (Some(flow), Ok(mut segment)) =
                 (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
-                && !flow.sends(packet, &mut segment, &mut self.counters, now)
             {
-                return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
+                if !flow.sends(self.outgoing.packet_with_room(), &mut segment, &mut self.counters, now) {
+                    return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
+                }
+                self.outgoing.set_packet_len(segment.packet_len());
             }
             let queued = match self.outgoing.finish(header) {
                 Some(Finished::Frame(frame)) => port.push(frame, now, &mut self.counters),

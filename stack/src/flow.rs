@@ -6,7 +6,7 @@ use crate::flow_table::FlowKey;
 use crate::limits::SYN_LAST_WAIT;
 use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
-use crate::packet::Segment;
+use crate::packet::{self, Segment};
 use crate::patience::Patience;
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
@@ -157,6 +157,8 @@ impl Flow {
         socket.set_congestion_control(CongestionControl::None);
         socket.set_timeout(None);
         socket.set_keep_alive(None);
+        // smoltcp is to leave room for the option; what it says stands in `wire`.
+        socket.set_tsval_generator(Some(|| 0));
         self.set_options(options);
     }
 
@@ -212,17 +214,19 @@ impl Flow {
         }
     }
 
-    /// Follows a segment of smoltcp's on its way out, and puts it into the wire's numbers. False if it is not to go.
+    /// Follows a segment of smoltcp's on its way out, and makes it the wire's; `packet` has room for any without payload.
+    /// False if it is not to go.
     pub fn sends(&mut self, packet: &mut [u8], segment: &mut Segment, counters: &mut Counters, now: Instant) -> bool {
         self.wire.translate_out(packet, segment);
         if !self.loss.sends(segment, self.wire.is_news(segment), now) {
             return false;
         }
-        let again = self.wire.sent(packet, segment);
+        let again = self.wire.sent(packet, segment, now);
         counters.retransmissions += u64::from(again);
         self.retransmissions += u32::from(again);
         self.patience.follow(&self.wire, now);
         self.acks.sent(segment.payload_len > 0 && !again, now);
+        packet::seal(packet, segment);
         true
     }
 

@@ -3,13 +3,14 @@
 use crate::slab::Key;
 use ahash::RandomState;
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// A flow's 4-tuple. IPv4 addresses are kept as IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// A flow's 4-tuple, as small as it can be. IPv4 addresses are kept as IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FlowKey {
-    local_address: u128,
-    remote_address: u128,
+    local_address: [u8; 16],
+    remote_address: [u8; 16],
     local_port: u16,
     remote_port: u16,
 }
@@ -19,8 +20,8 @@ impl FlowKey {
     #[inline]
     pub fn new(local: SocketAddr, remote: SocketAddr) -> Self {
         FlowKey {
-            local_address: to_bits(local.ip()),
-            remote_address: to_bits(remote.ip()),
+            local_address: to_octets(local.ip()),
+            remote_address: to_octets(remote.ip()),
             local_port: local.port(),
             remote_port: remote.port(),
         }
@@ -29,27 +30,36 @@ impl FlowKey {
     /// Our end.
     #[inline]
     pub fn local(&self) -> SocketAddr {
-        (from_bits(self.local_address), self.local_port).into()
+        (from_octets(self.local_address), self.local_port).into()
     }
 
     /// The peer's end.
     #[inline]
     pub fn remote(&self) -> SocketAddr {
-        (from_bits(self.remote_address), self.remote_port).into()
+        (from_octets(self.remote_address), self.remote_port).into()
+    }
+}
+
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        hasher.write_u128(u128::from_ne_bytes(self.local_address));
+        hasher.write_u128(u128::from_ne_bytes(self.remote_address));
+        hasher.write_u32(u32::from(self.local_port) << 16 | u32::from(self.remote_port));
     }
 }
 
 #[inline]
-fn to_bits(address: IpAddr) -> u128 {
+fn to_octets(address: IpAddr) -> [u8; 16] {
     match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
-        IpAddr::V6(address) => address.to_bits(),
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
     }
 }
 
 #[inline]
-fn from_bits(bits: u128) -> IpAddr {
-    Ipv6Addr::from_bits(bits).to_canonical()
+fn from_octets(octets: [u8; 16]) -> IpAddr {
+    Ipv6Addr::from(octets).to_canonical()
 }
 
 /// Which flow a 4-tuple belongs to. The hash is keyed, so that peers cannot choose tuples that collide.

@@ -1,9 +1,10 @@
 //! smoltcp's `Device` over one packet: at most one comes in, at most one goes out.
 
 use crate::Instant;
+use crate::answer::EMPTY_PACKET_LEN_MAX;
 use crate::limits::{LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
 use crate::link::Frame;
-use smoltcp::phy::{Checksum, ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::phy::{ChecksumCapabilities, Device, DeviceCapabilities, Medium, RxToken, TxToken};
 
 /// Where one packet is written: a free frame, or, for packets larger than a frame, memory of its own.
 pub struct Outgoing {
@@ -33,6 +34,17 @@ impl Outgoing {
     pub fn packet(&mut self) -> Option<&mut [u8]> {
         let (start, len) = (self.header_len, self.packet_len);
         (len > 0).then(|| &mut self.memory(start + len)[start..start + len])
+    }
+
+    /// The same, with room for any packet without payload.
+    pub fn packet_with_room(&mut self) -> &mut [u8] {
+        let (start, len) = (self.header_len, self.packet_len.max(EMPTY_PACKET_LEN_MAX));
+        &mut self.memory(start + len)[start..start + len]
+    }
+
+    /// Makes the packet as long as it has become.
+    pub fn set_packet_len(&mut self, len: usize) {
+        self.packet_len = len;
     }
 
     /// Puts the Ethernet header in front of the packet and gives the whole; `None` where no frame was lent.
@@ -103,14 +115,11 @@ impl Device for FrameDevice<'_> {
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
-        // What comes in was verified in `packet`; what goes out needs its checksums: a veth has no hardware.
-        let mut checksum = ChecksumCapabilities::ignored();
-        checksum.ipv4 = Checksum::Tx;
-        checksum.tcp = Checksum::Tx;
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = self.mtu;
-        capabilities.checksum = checksum;
+        // What comes in was verified by `packet::parse`; what goes out is not ready before `packet::seal`.
+        capabilities.checksum = ChecksumCapabilities::ignored();
         capabilities
     }
 }

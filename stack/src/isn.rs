@@ -11,6 +11,8 @@ use std::hash::{Hash, Hasher};
 pub enum Purpose {
     /// The offset of a 4-tuple's initial sequence numbers.
     InitialSequenceNumber,
+    /// The offset of a 4-tuple's timestamps (RFC 7323, 5.4).
+    TimestampOffset,
     /// What hides the minute in a SYN cookie.
     CookieBase,
     /// What proves a SYN cookie.

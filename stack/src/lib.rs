@@ -31,6 +31,7 @@ mod port_space;
 pub mod readiness;
 mod ready_list;
 mod rx;
+mod sack;
 pub mod slab;
 pub mod socket;
 pub mod stack;
@@ -39,6 +40,7 @@ mod syn_queue;
 mod tcp_options;
 mod time_wait;
 mod timer_wheel;
+mod timestamps;
 mod tx;
 mod wire_state;
 

@@ -16,8 +16,10 @@ use crate::slab::Key;
 use crate::stack::Stack;
 use crate::syn_cookie;
 use crate::syn_queue::{Due, HalfOpen};
+use crate::tcp_options::Options;
+use crate::timestamps::Clock;
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr};
+use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpTimestampRepr};
 
 /// The window of our SYN-ACK: the same as smoltcp's, whose right edge the flow goes on from.
 const WINDOW: u16 = if RECEIVE_BUFFER_LEN < u16::MAX as usize { RECEIVE_BUFFER_LEN as u16 } else { u16::MAX };
@@ -47,6 +49,7 @@ impl Stack {
             listener.cookies_until = Some(now + SYN_COOKIE_LEN);
             half_open.window_scale = None;
             half_open.sack_permitted = false;
+            half_open.timestamp = None;
             let mss = half_open.mss.unwrap_or(MSS_DEFAULT);
             half_open.isn = syn_cookie::make(&self.secret, flow_key, half_open.irs, mss, now);
             self.counters.syn_queue_overflows += 1;
@@ -146,6 +149,7 @@ impl Stack {
             mss: Some(mss),
             window_scale: None,
             sack_permitted: false,
+            timestamp: None,
             link: received.link,
             header_len: received.header.len() as u8,
             header: reply_header(received.header),
@@ -188,6 +192,7 @@ impl Stack {
             max_seg_size: half_open.mss,
             window_scale: half_open.window_scale,
             sack_permitted: half_open.sack_permitted,
+            timestamp: half_open.timestamp.map(|value| TcpTimestampRepr::new(value, 0)),
             ..answer::empty(remote, local, half_open.irs, None)
         };
         let ip = answer::ip_of(remote, local, &syn);
@@ -195,18 +200,18 @@ impl Stack {
         let packet = &mut packet[..ip.buffer_len()];
         answer::emit(&ip, &syn, packet);
         let (Some(flow), Ok(mut segment)) = (self.flows.get_mut(key), packet::parse_own(packet)) else { return };
-        flow.wire.begin_at(half_open.isn);
-        flow.wire.received(packet, &mut segment);
+        let options = Options::of(packet, &segment);
+        flow.wire.begin_at(half_open.isn, Clock::of(flow_key, &self.secret));
+        flow.wire.received(packet, &mut segment, &options, at);
         let mtu = self.interfaces[flow.interface].mtu;
-        flow.loss.received(packet, &mut segment, flow.wire.rcv_nxt, mtu, at);
-        self.ingress(key, Received { link: half_open.link, header: half_open.header(), packet, segment }, at);
+        flow.loss.received(packet, &mut segment, &options, &flow.wire, mtu, at);
+        self.ingress(key, &mut Received { link: half_open.link, header: half_open.header(), packet, segment }, at);
         let Some(flow) = self.flows.get_mut(key) else { return };
         let mtu_interface = &mut self.interfaces[flow.interface];
         let mut device = FrameDevice { incoming: None, outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
         mtu_interface.interface.poll_egress(at, &mut device, flow.set());
-        if let Some(syn_ack) = self.outgoing.packet()
-            && let Ok(mut segment) = packet::parse_own(syn_ack)
-        {
+        if let Some(Ok(mut segment)) = self.outgoing.packet().map(|syn_ack| packet::parse_own(syn_ack)) {
+            let syn_ack = self.outgoing.packet_with_room();
             debug_assert_eq!((segment.window, segment.flags), (WINDOW, SYN | ACK));
             flow.sends(syn_ack, &mut segment, &mut self.counters, at);
         }
@@ -225,15 +230,23 @@ impl Stack {
             max_seg_size: Some(u16::try_from(mtu - headers_len).unwrap_or(u16::MAX)),
             window_scale: half_open.window_scale.map(|_| WINDOW_SHIFT),
             sack_permitted: half_open.sack_permitted,
+            timestamp: self.timestamp_of(flow_key, half_open, now),
             ..answer::empty(local, remote, half_open.isn, Some(half_open.irs.wrapping_add(1)))
         };
         self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
     }
 
+    /// The timestamps of what goes back to a half-open flow.
+    fn timestamp_of(&self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) -> Option<TcpTimestampRepr> {
+        let clock = Clock::of(flow_key, &self.secret);
+        half_open.timestamp.map(|recent| TcpTimestampRepr::new(clock.show(now), recent))
+    }
+
     fn acknowledge_half_open(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
         let (local, remote) = (flow_key.local(), flow_key.remote());
         let (seq, ack) = (half_open.isn.wrapping_add(1), half_open.irs.wrapping_add(1));
-        let tcp = answer::empty(local, remote, seq, Some(ack));
+        let timestamp = self.timestamp_of(flow_key, half_open, now);
+        let tcp = TcpRepr { timestamp, ..answer::empty(local, remote, seq, Some(ack)) };
         self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
     }
 }
@@ -253,6 +266,7 @@ fn half_open(listener: Key, isn: u32, received: &Received<'_>) -> Option<HalfOpe
         mss: syn.max_seg_size,
         window_scale: syn.window_scale,
         sack_permitted: syn.sack_permitted,
+        timestamp: syn.timestamp.map(|timestamp| timestamp.tsval),
         link: received.link,
         header_len: received.header.len() as u8,
         header: reply_header(received.header),
@@ -313,6 +327,7 @@ mod tests {
             mss: None,
             window_scale: None,
             sack_permitted: false,
+            timestamp: None,
             link: LinkId(0),
             header_len: 0,
             header: [0; LINK_HEADER_LEN_MAX],

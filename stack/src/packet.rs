@@ -95,7 +95,10 @@ pub fn link_header_len(frame: &[u8]) -> Result<usize, Malformed> {
 /// that a veth does not have (CHECKSUM_PARTIAL).
 pub fn parse(packet: &[u8]) -> Result<Segment, Malformed> {
     let (segment, pseudo_header) = parse_headers(packet)?;
-    let tcp = &packet[usize::from(segment.tcp_start)..segment.packet_len()];
+    let (ip, tcp) = packet[..segment.packet_len()].split_at(usize::from(segment.tcp_start));
+    if ip[0] >> 4 == 4 && checksum::sum(ip) != !0 {
+        return Err(Malformed::Checksum);
+    }
     let field = u16::from_be_bytes([tcp[16], tcp[17]]);
     if field == pseudo_header || checksum::add(pseudo_header, checksum::sum(tcp)) == !0 {
         return Ok(segment);
@@ -124,13 +127,11 @@ fn parse_ipv4(packet: &[u8]) -> Result<(Segment, u16), Malformed> {
     if header[0] != 0x45 || fragment != 0 || header[9] != PROTOCOL_TCP || total_len > packet.len() {
         return Err(Malformed::Header);
     }
-    if checksum::sum(header) != !0 {
-        return Err(Malformed::Checksum);
-    }
     let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
     let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
     let tcp = packet.get(20..total_len).ok_or(Malformed::Header)?;
-    with_pseudo_header(tcp, 20, source.into(), destination.into())
+    let segment = parse_tcp(tcp, 20, source.into(), destination.into())?;
+    Ok((segment, checksum::pseudo_header(checksum::sum(&header[12..20]), tcp.len())))
 }
 
 /// RFC 8200, 3. Extension headers are never steered to us.
@@ -141,19 +142,9 @@ fn parse_ipv6(packet: &[u8]) -> Result<(Segment, u16), Malformed> {
         return Err(Malformed::Header);
     }
     let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&header[at..at + 16]).unwrap_or_default());
-    let (source, destination) = (address(8), address(24));
     let tcp = &packet[40..total_len];
-    with_pseudo_header(tcp, 40, source.into(), destination.into())
-}
-
-fn with_pseudo_header(
-    tcp: &[u8],
-    tcp_start: usize,
-    source: IpAddr,
-    destination: IpAddr,
-) -> Result<(Segment, u16), Malformed> {
-    let segment = parse_tcp(tcp, tcp_start, source, destination)?;
-    Ok((segment, checksum::tcp_pseudo_header(source, destination, tcp.len())))
+    let segment = parse_tcp(tcp, 40, address(8).into(), address(24).into())?;
+    Ok((segment, checksum::pseudo_header(checksum::sum(&header[8..40]), tcp.len())))
 }
 
 fn parse_tcp(tcp: &[u8], tcp_start: usize, source: IpAddr, destination: IpAddr) -> Result<Segment, Malformed> {
@@ -176,13 +167,13 @@ fn parse_tcp(tcp: &[u8], tcp_start: usize, source: IpAddr, destination: IpAddr) 
     })
 }
 
-/// Sets SEG.SEQ, and corrects the checksum.
+/// Sets SEG.SEQ; the checksum is not corrected.
 pub fn set_seq(packet: &mut [u8], segment: &mut Segment, seq: u32) {
     set_word(packet, segment, 4, seq);
     segment.seq = seq;
 }
 
-/// Sets SEG.ACK, and corrects the checksum.
+/// Sets SEG.ACK; the checksum is not corrected.
 pub fn set_ack(packet: &mut [u8], segment: &mut Segment, ack: u32) {
     set_word(packet, segment, 8, ack);
     segment.ack = ack;
@@ -195,13 +186,37 @@ pub fn set_window(packet: &mut [u8], segment: &mut Segment, window: u16) {
     segment.window = window;
 }
 
-/// Sets 32 bits of the TCP header, and corrects the checksum for them (RFC 1624, 3).
 fn set_word(packet: &mut [u8], segment: &Segment, at: usize, word: u32) {
-    let tcp = &mut packet[usize::from(segment.tcp_start)..];
-    let old = u32::from_be_bytes(std::array::from_fn(|byte| tcp[at + byte]));
-    tcp[at..at + 4].copy_from_slice(&word.to_be_bytes());
-    let rest = checksum::add(!u16::from_be_bytes([tcp[16], tcp[17]]), !checksum::of_word(old));
-    let field = !checksum::add(rest, checksum::of_word(word));
+    let at = usize::from(segment.tcp_start) + at;
+    packet[at..at + 4].copy_from_slice(&word.to_be_bytes());
+}
+
+/// Makes room for `len` bytes of options (a multiple of 4) in a segment without payload, and gives it; `packet` is
+/// long enough. Checksums are not corrected.
+pub fn resize_options<'a>(packet: &'a mut [u8], segment: &mut Segment, len: usize) -> &'a mut [u8] {
+    debug_assert!(segment.payload_len == 0 && len.is_multiple_of(4));
+    let tcp_start = usize::from(segment.tcp_start);
+    let options = tcp_start + TCP_HEADER_LEN;
+    segment.payload_start = (options + len) as u16;
+    packet[tcp_start + 12] = ((TCP_HEADER_LEN + len) as u8 / 4) << 4;
+    set_packet_len(packet, segment.payload_start);
+    &mut packet[options..options + len]
+}
+
+/// Computes the checksums of a packet that goes out: the last thing that is done to it.
+pub fn seal(packet: &mut [u8], segment: &Segment) {
+    let (ip, tcp) = packet[..segment.packet_len()].split_at_mut(usize::from(segment.tcp_start));
+    let addresses = if ip[0] >> 4 == 4 {
+        ip[10..12].fill(0);
+        let field = !checksum::sum(ip);
+        ip[10..12].copy_from_slice(&field.to_be_bytes());
+        &ip[12..20]
+    } else {
+        &ip[8..40]
+    };
+    tcp[16..18].fill(0);
+    let pseudo_header = checksum::pseudo_header(checksum::sum(addresses), tcp.len());
+    let field = !checksum::add(pseudo_header, checksum::sum(tcp));
     tcp[16..18].copy_from_slice(&field.to_be_bytes());
 }
 
@@ -211,11 +226,14 @@ pub fn trim(packet: &mut [u8], segment: &mut Segment, payload_len: u16) {
     segment.payload_len = payload_len;
     segment.flags &= !FIN;
     packet[usize::from(segment.tcp_start) + 13] = segment.flags;
-    let total_len = segment.packet_len() as u16;
+    set_packet_len(packet, segment.packet_len() as u16);
+}
+
+fn set_packet_len(packet: &mut [u8], len: u16) {
     if packet[0] >> 4 == 4 {
-        packet[2..4].copy_from_slice(&total_len.to_be_bytes());
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
     } else {
-        packet[4..6].copy_from_slice(&(total_len - 40).to_be_bytes());
+        packet[4..6].copy_from_slice(&(len - 40).to_be_bytes());
     }
 }
 
@@ -296,12 +314,31 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn rewritten_numbers_keep_the_checksum() {
+    fn rewritten_numbers_are_sealed() {
         for mut packet in [v4(), v6()] {
             let mut segment = parse(&packet).unwrap();
             set_seq(&mut packet, &mut segment, 0xfedc_ba98);
             set_ack(&mut packet, &mut segment, 7);
+            assert!(parse(&packet).is_err());
+            seal(&mut packet, &segment);
             assert_eq!(parse(&packet), Ok(segment));
+        }
+    }
+
+    #[test]
+    fn options_grow_and_shrink() {
+        for mut packet in [v4(), v6()] {
+            let mut segment = parse(&packet).unwrap();
+            trim(&mut packet, &mut segment, 0);
+            for len in [40, 12, 0] {
+                packet.resize(120, 0xaa);
+                resize_options(&mut packet, &mut segment, len).fill(1);
+                seal(&mut packet, &segment);
+                assert_eq!(
+                    (parse(&packet), segment.packet_len()),
+                    (Ok(segment), usize::from(segment.tcp_start) + 20 + len)
+                );
+            }
         }
     }
 
@@ -310,9 +347,9 @@ pub(crate) mod tests {
         let mut packet = v4();
         let mut segment = parse(&packet).unwrap();
         trim(&mut packet, &mut segment, 2);
-        let again = parse_own(&packet[..segment.packet_len()]);
-        // The IP header's own checksum no longer holds, as documented; mend it to read the packet back.
-        assert_eq!(again, Err(Malformed::Checksum));
+        // The checksums no longer hold, as documented.
+        assert_eq!(parse(&packet), Err(Malformed::Checksum));
+        assert_eq!(parse_own(&packet), Ok(segment));
         assert_eq!((segment.payload_len, segment.flags), (2, ACK));
         assert_eq!(u16::from_be_bytes([packet[2], packet[3]]), segment.packet_len() as u16);
     }

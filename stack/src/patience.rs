@@ -149,8 +149,8 @@ impl Stack {
         flow.patience.probes += 1;
         flow.patience.probed_at = now;
         let Some(next_hop) = self.next_hop_of(key, now) else { return };
-        let Some(flow) = self.flows.get(key) else { return };
-        let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key));
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key, now));
         let header = &next_hop.header[..usize::from(next_hop.header_len)];
         let probe = TcpRepr { seq_number: stands.seq_number - 1, ..stands };
         self.counters.probes_sent += 1;

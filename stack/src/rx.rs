@@ -12,6 +12,7 @@ use crate::packet::{self, ACK, Malformed, RST, SYN, Segment};
 use crate::readiness::Readiness;
 use crate::slab::Key;
 use crate::stack::Stack;
+use crate::tcp_options::Options;
 use crate::time_wait::{Closed, Verdict};
 use crate::wire_state::Admission;
 use smoltcp::socket::tcp::State;
@@ -91,19 +92,21 @@ impl Stack {
             self.flow_table.remove(&received.segment.key, key);
             return self.receive_without_flow(received, now);
         }
-        match acceptance::accept(&flow.wire, before.state, &received.segment) {
+        let options = Options::of(received.packet, &received.segment);
+        match acceptance::accept(&flow.wire, before.state, &received.segment, options.timestamp, now) {
             Acceptance::Take => {}
             verdict => return self.turn_away(key, verdict, &received, now),
         }
         flow.link = received.link;
-        match flow.wire.received(received.packet, &mut received.segment) {
+        match flow.wire.received(received.packet, &mut received.segment, &options, now) {
             Admission::Whole => {}
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
         flow.patience.heard(&flow.wire, now);
         let mtu = self.interfaces[flow.interface].mtu;
-        if !flow.loss.received(received.packet, &mut received.segment, flow.wire.rcv_nxt, mtu, now) {
+        let loss = &mut flow.loss;
+        if !loss.received(received.packet, &mut received.segment, &options, &flow.wire, mtu, now) {
             return self.mark_received(key);
         }
         let is_reset = received.segment.has(RST);
@@ -112,9 +115,12 @@ impl Stack {
         let has_bytes = received.segment.payload_len > 0;
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
         flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));
-        self.ingress(key, received, now);
+        self.ingress(key, &mut received, now);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.follow_taken(&before);
+            if flow.wire.sack.is_unanswered() {
+                self.acknowledge(key, &received, now);
+            }
         }
         self.settle(key, before, is_reset, now);
         self.mark_received(key);
@@ -155,7 +161,7 @@ impl Stack {
     }
 
     /// One packet through smoltcp, and out again what it answers at once.
-    pub(crate) fn ingress(&mut self, key: Key, mut received: Received<'_>, now: Instant) {
+    pub(crate) fn ingress(&mut self, key: Key, received: &mut Received<'_>, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.wire.translate_in(received.packet, &mut received.segment);
         let port = &mut self.ports[usize::from(received.link.0)];
@@ -175,11 +181,26 @@ impl Stack {
     fn turn_away(&mut self, key: Key, verdict: Acceptance, received: &Received<'_>, now: Instant) {
         self.counters.drop_unacceptable += 1;
         let Some(flow) = self.flows.get_mut(key) else { return };
-        if verdict == Acceptance::Challenge && self.challenge_acks.take(&mut flow.challenged_at, now) {
-            let stands = flow.wire.bare_ack(&flow.key);
-            self.counters.challenge_acks_sent += 1;
-            self.reply(received, &stands, now);
+        match verdict {
+            Acceptance::Challenge if self.challenge_acks.take(&mut flow.challenged_at, now) => {
+                self.counters.challenge_acks_sent += 1;
+                self.acknowledge(key, received, now);
+            }
+            // As in Linux: bytes are sent again only so often as their sender's timer allows.
+            Acceptance::Old if received.segment.payload_len > 0 => self.acknowledge(key, received, now),
+            Acceptance::Old if acceptance::is_spaced(flow.challenged_at, now) => {
+                flow.challenged_at = Some(now);
+                self.acknowledge(key, received, now);
+            }
+            _ => {}
         }
+    }
+
+    /// Says to whom a segment came from where its flow stands.
+    fn acknowledge(&mut self, key: Key, received: &Received<'_>, now: Instant) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let stands = flow.wire.bare_ack(&flow.key, now);
+        self.reply(received, &stands, now);
     }
 
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.

@@ -28,6 +28,8 @@ pub struct HalfOpen {
     pub window_scale: Option<u8>,
     /// The SYN's SACK-permitted option.
     pub sack_permitted: bool,
+    /// What the SYN's timestamp shows (TS.Recent).
+    pub timestamp: Option<u32>,
     /// The way back: the link that the SYN came by, and the Ethernet header for it.
     pub link: LinkId,
     /// Of which this much is used.
@@ -170,6 +172,7 @@ mod tests {
         mss: Some(1460),
         window_scale: Some(7),
         sack_permitted: true,
+        timestamp: Some(7),
         link: LinkId(0),
         header_len: 14,
         header: [0; LINK_HEADER_LEN_MAX],
@@ -178,7 +181,7 @@ mod tests {
     #[test]
     fn an_entry_takes_some_tens_of_bytes() {
         assert!(size_of::<(FlowKey, Entry)>() <= 112);
-        assert!(size_of::<(Instant, FlowKey)>() <= 64);
+        assert!(size_of::<(Instant, FlowKey)>() <= 48);
     }
 
     #[test]

@@ -1,7 +1,17 @@
-//! The options of a segment that matter to the front: segment size, window scale, SACK.
+//! The options of a segment that matter to the front: segment size, window scale, SACK, timestamps (RFC 9293, 3.2).
 
-use crate::packet::Segment;
+use crate::packet::{self, Segment};
+use crate::timestamps::{OPTION_LEN, Timestamp};
 use smoltcp::wire::{TcpOption, TcpPacket};
+
+/// Two no-operations, and a timestamps option's kind and length: how RFC 7323, appendix A has it, and everybody does.
+const TIMESTAMP_HEAD: [u8; 4] = [1, 1, 8, 10];
+
+/// The kind of a SACK option.
+const SACK: u8 = 5;
+
+/// SACK blocks that fit into a segment that carries no timestamps (RFC 2018, 3).
+pub const BLOCKS_MAX: usize = 4;
 
 /// The options of one segment.
 #[derive(Default)]
@@ -14,6 +24,8 @@ pub struct Options {
     pub sack_permitted: bool,
     /// SACK blocks (RFC 2018, 3).
     pub blocks: [Option<(u32, u32)>; 3],
+    /// Timestamps (RFC 7323, 3.2).
+    pub timestamp: Option<Timestamp>,
 }
 
 impl Options {
@@ -25,6 +37,14 @@ impl Options {
         }
         let tcp = TcpPacket::new_unchecked(&packet[usize::from(segment.tcp_start)..]);
         let mut rest = tcp.options();
+        if let Some((head, body)) = rest.split_first_chunk()
+            && *head == TIMESTAMP_HEAD
+            && let Some((body, behind)) = body.split_first_chunk::<8>()
+        {
+            let word = |at: usize| u32::from_be_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]]);
+            options.timestamp = Some(Timestamp { value: word(0), echo: word(4) });
+            rest = behind;
+        }
         while let Ok((next, option)) = TcpOption::parse(rest) {
             match option {
                 TcpOption::EndOfList => break,
@@ -32,10 +52,59 @@ impl Options {
                 TcpOption::WindowScale(shift) => options.window_shift = Some(shift.min(14)),
                 TcpOption::SackPermitted => options.sack_permitted = true,
                 TcpOption::SackRange(blocks) => options.blocks = blocks,
+                TcpOption::TimeStamp { tsval, tsecr } => {
+                    options.timestamp = Some(Timestamp { value: tsval, echo: tsecr });
+                }
                 _ => {}
             }
             rest = next;
         }
         options
     }
+}
+
+/// Gives a segment without payload these options and no others; `packet` has room. The checksum is not corrected.
+pub fn replace(packet: &mut [u8], segment: &mut Segment, timestamp: Option<Timestamp>, blocks: &[(u32, u32)]) {
+    let stamp_len = if timestamp.is_some() { OPTION_LEN } else { 0 };
+    let blocks_len = if blocks.is_empty() { 0 } else { 4 + 8 * blocks.len() };
+    let options = packet::resize_options(packet, segment, stamp_len + blocks_len);
+    let (stamp, sack) = options.split_at_mut(stamp_len);
+    if let Some(timestamp) = timestamp {
+        write_timestamp(stamp, timestamp);
+    }
+    if let Some((head, body)) = sack.split_first_chunk_mut() {
+        *head = [1, 1, SACK, 2 + 8 * blocks.len() as u8];
+        for (bytes, &(start, end)) in body.chunks_exact_mut(8).zip(blocks) {
+            bytes[..4].copy_from_slice(&start.to_be_bytes());
+            bytes[4..].copy_from_slice(&end.to_be_bytes());
+        }
+    }
+}
+
+/// Puts a timestamp where smoltcp has put one of its own. The checksum is not corrected.
+pub fn stamp(packet: &mut [u8], segment: &Segment, timestamp: Timestamp) {
+    let (start, end) = (usize::from(segment.tcp_start) + 20, usize::from(segment.payload_start));
+    let options = &mut packet[start..end];
+    if options.len() == OPTION_LEN {
+        return write_timestamp(options, timestamp);
+    }
+    let mut at = 0;
+    while let Ok((rest, option)) = TcpOption::parse(&options[at..]) {
+        if matches!(option, TcpOption::EndOfList) {
+            return;
+        }
+        let next = options.len() - rest.len();
+        if matches!(option, TcpOption::TimeStamp { .. }) {
+            options[at + 2..at + 6].copy_from_slice(&timestamp.value.to_be_bytes());
+            options[at + 6..at + 10].copy_from_slice(&timestamp.echo.to_be_bytes());
+        }
+        at = next;
+    }
+}
+
+/// `option` is `OPTION_LEN` long.
+fn write_timestamp(option: &mut [u8], timestamp: Timestamp) {
+    option[..4].copy_from_slice(&TIMESTAMP_HEAD);
+    option[4..8].copy_from_slice(&timestamp.value.to_be_bytes());
+    option[8..].copy_from_slice(&timestamp.echo.to_be_bytes());
 }

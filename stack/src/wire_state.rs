@@ -3,12 +3,15 @@
 //! smoltcp keeps this to itself; the front needs it for what smoltcp lacks. One place, on the way in and on the way
 //! out, for the right-edge guard, the old-ACK rewrite, initial sequence numbers and TIME-WAIT.
 
+use crate::Instant;
 use crate::answer;
 use crate::flow_table::FlowKey;
 use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
-use crate::tcp_options::Options;
+use crate::sack::SackBlocks;
+use crate::tcp_options::{self, BLOCKS_MAX, Options};
 use crate::time_wait::after;
-use smoltcp::wire::TcpRepr;
+use crate::timestamps::{Clock, Timestamp, Timestamps};
+use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
 
 /// Sequence numbers and windows of a flow as they went over the wire.
 #[derive(Debug, Default, Clone, Copy)]
@@ -37,6 +40,10 @@ pub struct WireState {
     acknowledged: bool,
     /// The peer's SYN has come.
     synchronized: bool,
+    /// What both ends' clocks show.
+    pub timestamps: Timestamps,
+    /// What came out of order.
+    pub sack: SackBlocks,
     /// The sequence number that our SYN is to have, until it has it.
     isn: Option<u32>,
     /// What is added to smoltcp's sequence numbers to make them the wire's.
@@ -60,9 +67,10 @@ impl WireState {
         WireState::default()
     }
 
-    /// Has the flow begin at this initial sequence number, whatever smoltcp's own is.
-    pub fn begin_at(&mut self, isn: u32) {
+    /// Has the flow begin at this initial sequence number, whatever smoltcp's own is, and by this clock.
+    pub fn begin_at(&mut self, isn: u32, clock: Clock) {
         self.isn = Some(isn);
+        self.timestamps = Timestamps::new(clock);
     }
 
     /// Puts the ACK of a received segment into smoltcp's numbers: the last thing before smoltcp gets it. All other
@@ -132,11 +140,26 @@ impl WireState {
         !after(ack, self.snd_nxt) && !after(oldest, ack)
     }
 
+    /// Whether this is a bare ACK that says nothing but what is known: one that was overtaken on its way.
+    pub fn is_stale_ack(&self, segment: &Segment) -> bool {
+        let window = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
+        let is_bare = segment.sequence_len() == 0 && segment.has(ACK);
+        is_bare && (segment.seq, segment.ack, window) == (self.rcv_nxt, self.snd_una, self.snd_wnd)
+    }
+
     /// An ACK of where the flow stands; the right edge stays where it is.
-    pub fn bare_ack(&self, key: &FlowKey) -> TcpRepr<'static> {
+    pub fn bare_ack(&mut self, key: &FlowKey, now: Instant) -> TcpRepr<'static> {
         let window = (self.advertised_window() >> self.window_shift).min(u32::from(u16::MAX)) as u16;
         let ack = answer::empty(key.local(), key.remote(), self.snd_nxt, Some(self.rcv_nxt));
-        TcpRepr { window_len: window, ..ack }
+        let timestamp = self.timestamps.option(now);
+        let (blocks, len) = self.sack.tell(self.rcv_nxt, None, 3);
+        self.timestamps.sent_ack(self.rcv_nxt);
+        TcpRepr {
+            window_len: window,
+            timestamp: timestamp.map(|timestamp| TcpTimestampRepr::new(timestamp.value, timestamp.echo)),
+            sack_ranges: std::array::from_fn(|at| (at < len).then_some(blocks[at])),
+            ..ack
+        }
     }
 
     /// Whether the ACK or the window of a segment that is about to go out says something new.
@@ -150,7 +173,8 @@ impl WireState {
     /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp, while it
     /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
     /// to each other never end.
-    pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment) -> bool {
+    pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment, now: Instant) -> bool {
+        self.dress(packet, segment, now);
         if segment.has(RST) {
             // Its numbers are those of the segment that it answers.
             return false;
@@ -165,6 +189,7 @@ impl WireState {
             // RFC 7323, 2.2: the window of a SYN is never scaled.
             let shift = if segment.has(SYN) { 0 } else { self.window_shift };
             self.rcv_nxt = segment.ack;
+            self.timestamps.sent_ack(segment.ack);
             self.right_edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
             self.edge_of_syn = segment.has(SYN);
         }
@@ -180,15 +205,38 @@ impl WireState {
         again
     }
 
+    /// Gives a segment the options that the flow has agreed on with its peer. smoltcp has left room for a timestamp, and
+    /// may have named a SACK block.
+    fn dress(&mut self, packet: &mut [u8], segment: &mut Segment, now: Instant) {
+        if segment.has(SYN) {
+            let echo = self.timestamps.recent.filter(|_| segment.has(ACK)).map_or(0, |recent| recent.value);
+            let value = self.timestamps.clock.show(now);
+            return tcp_options::stamp(packet, segment, Timestamp { value, echo });
+        }
+        let timestamp = self.timestamps.option(now);
+        if segment.payload_len > 0 {
+            if let Some(timestamp) = timestamp {
+                tcp_options::stamp(packet, segment, timestamp);
+            }
+            return;
+        }
+        let named = Options::of(packet, segment).blocks[0];
+        let (blocks, len) = match segment.has(RST) {
+            true => ([(0, 0); BLOCKS_MAX], 0),
+            false => self.sack.tell(segment.ack, named, if timestamp.is_some() { 3 } else { BLOCKS_MAX }),
+        };
+        tcp_options::replace(packet, segment, timestamp, &blocks[..len]);
+    }
+
     /// Prepares a received segment for smoltcp.
     ///
     /// - What lies beyond the right edge is cut off, and the FIN with it: smoltcp takes the edge of its SYN-ACK for
     ///   a scaled one, and would honour the FIN of a segment that it has trimmed itself. A segment wholly beyond
     ///   an edge that both agree on is left as it is: smoltcp answers it with an ACK, as a zero-window probe needs.
     /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
-    pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
+    pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, options: &Options, now: Instant) -> Admission {
         if segment.has(SYN) && !segment.has(RST) {
-            self.received_syn(packet, segment);
+            self.received_syn(segment, options, now);
         }
         if segment.has(RST | SYN) || !segment.has(ACK) {
             return Admission::Whole;
@@ -203,6 +251,15 @@ impl WireState {
             self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
             self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
         }
+        self.timestamps.received(options.timestamp, segment.seq, segment.end(), now);
+        let admission = self.trim(packet, segment);
+        if segment.payload_len > 0 {
+            self.sack.received(segment.seq, segment.seq.wrapping_add(segment.payload_len.into()), self.rcv_nxt);
+        }
+        admission
+    }
+
+    fn trim(&self, packet: &mut [u8], segment: &mut Segment) -> Admission {
         let room = self.right_edge.wrapping_sub(segment.seq) as i32;
         if i32::from(segment.payload_len) <= room {
             Admission::Whole
@@ -219,7 +276,7 @@ impl WireState {
     /// The peer's SYN: its numbers begin, nothing of ours has been offered yet, and its window is not scaled.
     ///
     /// The first one counts; not one that acknowledges something else than our own SYN, which smoltcp refuses.
-    fn received_syn(&mut self, packet: &[u8], segment: &Segment) {
+    fn received_syn(&mut self, segment: &Segment, options: &Options, now: Instant) {
         if segment.has(ACK) {
             if !self.sent || segment.ack != self.snd_nxt {
                 return;
@@ -231,7 +288,8 @@ impl WireState {
             return;
         }
         self.synchronized = true;
-        let options = Options::of(packet, segment);
+        self.timestamps.begin(options.timestamp, now);
+        self.sack.begin(options.sack_permitted);
         (self.peer_window_shift, self.peer_mss) = (options.window_shift, options.mss);
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
@@ -269,7 +327,7 @@ mod tests {
 
     fn check(seq: u32, flags: u8, admission: Admission, payload_len: u16, fin: bool) {
         let (mut packet, mut segment) = received(seq, flags);
-        assert_eq!(told().received(&mut packet, &mut segment), admission);
+        assert_eq!(told().received(&mut packet, &mut segment, &Options::default(), Instant::ZERO), admission);
         assert_eq!((segment.payload_len, segment.has(FIN)), (payload_len, fin), "at {seq}");
     }
 
@@ -289,33 +347,33 @@ mod tests {
     fn the_window_of_a_syn_is_not_scaled() {
         let mut wire = WireState { edge_of_syn: true, window_shift: 2, ..told() };
         let (mut packet, mut segment) = received(1020, 0);
-        assert_eq!(wire.received(&mut packet, &mut segment), Admission::Beyond);
+        assert_eq!(wire.received(&mut packet, &mut segment, &Options::default(), Instant::ZERO), Admission::Beyond);
     }
 
     #[test]
     fn data_with_an_old_ack_gets_the_latest() {
         let mut wire = told();
         let (mut packet, mut segment) = received(1000, 0);
-        wire.received(&mut packet, &mut segment);
+        wire.received(&mut packet, &mut segment, &Options::default(), Instant::ZERO);
         assert_eq!(segment.ack, 2000);
         let (mut packet, mut segment) = received(1010, 0);
         segment.ack = 1500;
-        wire.received(&mut packet, &mut segment);
+        wire.received(&mut packet, &mut segment, &Options::default(), Instant::ZERO);
         assert_eq!(segment.ack, 2000);
     }
 
     #[test]
     fn rfc6528_3_our_isn_takes_the_place_of_smoltcps() {
         let mut wire = WireState::new();
-        wire.begin_at(u32::MAX);
+        wire.begin_at(u32::MAX, Clock::default());
         let (mut packet, mut segment) = received(1000, 0);
         segment.flags |= SYN;
         wire.translate_out(&mut packet, &mut segment);
-        wire.sent(&mut packet, &mut segment);
+        wire.sent(&mut packet, &mut segment, Instant::ZERO);
         assert_eq!((segment.seq, wire.snd_nxt), (u32::MAX, 10));
         let (mut packet, mut segment) = received(1011, 0);
         wire.translate_out(&mut packet, &mut segment);
-        wire.sent(&mut packet, &mut segment);
+        wire.sent(&mut packet, &mut segment, Instant::ZERO);
         assert_eq!((segment.seq, wire.snd_nxt), (10, 20));
         let (mut packet, mut segment) = received(1, 0);
         segment.ack = 20;
@@ -327,8 +385,8 @@ mod tests {
     fn a_segment_sent_twice_is_a_retransmission() {
         let mut wire = WireState::new();
         let (mut packet, mut segment) = received(1000, 0);
-        assert!(!wire.sent(&mut packet, &mut segment));
-        assert!(wire.sent(&mut packet, &mut segment));
+        assert!(!wire.sent(&mut packet, &mut segment, Instant::ZERO));
+        assert!(wire.sent(&mut packet, &mut segment, Instant::ZERO));
         assert_eq!((wire.snd_nxt, wire.rcv_nxt, wire.advertised_window()), (1010, 2000, 3000));
     }
 }

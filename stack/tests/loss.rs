@@ -69,11 +69,11 @@ fn throughput_at_reordering() {
     assert!(gbps > 0.45, "{gbps}");
 }
 
-/// On a slower line, so that the flows fill its queue.
+/// On a slower line with a queue that half of their windows fill.
 #[test]
 fn two_flows_share_the_line_within_a_fifth() {
     let mut conditions = line(Faults::default(), 1);
-    (conditions.wire.rate_bps, conditions.wire.queue_packets_max) = (Some(100_000_000), 64);
+    (conditions.wire.rate_bps, conditions.wire.queue_packets_max) = (Some(100_000_000), 40);
     let mut world = World::new(conditions);
     let listener = world.listen(2);
     let first = world.connected(listener);

@@ -127,7 +127,9 @@ impl Peer {
     fn replies(&mut self) -> Vec<Reply> {
         let start = self.seq(0);
         let empty = self.heard.drain(..).filter(|heard| heard.payload.is_empty());
-        empty.map(|heard| Reply { ack: heard.ack.unwrap().wrapping_sub(start), block: heard.block }).collect()
+        empty
+            .map(|heard| Reply { ack: heard.ack.unwrap().wrapping_sub(start), block: heard.blocks.first().copied() })
+            .collect()
     }
 }
 

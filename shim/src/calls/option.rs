@@ -142,6 +142,10 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => Value::int(settings.tcp.user_timeout_ms as c_int),
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => Value::int(stack.tcp_quick_ack(id).into()),
+        (libc::IPPROTO_TCP, libc::TCP_TIMESTAMP) => match stack.tcp_timestamp(id, clock::now()) {
+            Some(value) => Value::int(value as c_int),
+            None => return Ok(None),
+        },
         (libc::IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG) => match stack.tcp_info(id, clock::now()) {
             Some(info) if name == libc::TCP_INFO => Value::info(&info),
             Some(info) => Value::int(info.send_mss as c_int),
@@ -151,7 +155,9 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
     }))
 }
 
-/// Windows are scaled: linux/tcp.h.
+/// What both ends have agreed on: linux/tcp.h.
+const TCPI_OPT_TIMESTAMPS: u8 = 1;
+const TCPI_OPT_SACK: u8 = 2;
 const TCPI_OPT_WSCALE: u8 = 4;
 
 /// The slow start threshold before the first loss: TCP_INFINITE_SSTHRESH of Linux.
@@ -196,8 +202,11 @@ impl Value {
         let mut value = Value { bytes: [0; TCP_INFO_LEN], len: TCP_INFO_LEN };
         value.bytes[offset_of!(libc::tcp_info, tcpi_state)] = info.state as u8;
         value.bytes[offset_of!(libc::tcp_info, tcpi_probes)] = info.probes as u8;
+        let option = |agreed: bool, bit: u8| if agreed { bit } else { 0 };
+        value.bytes[offset_of!(libc::tcp_info, tcpi_options)] = option(info.timestamps, TCPI_OPT_TIMESTAMPS)
+            | option(info.sack, TCPI_OPT_SACK)
+            | option(info.peer_window_shift.is_some(), TCPI_OPT_WSCALE);
         if let Some(shift) = info.peer_window_shift {
-            value.bytes[offset_of!(libc::tcp_info, tcpi_options)] = TCPI_OPT_WSCALE;
             value.bytes[offset_of!(libc::tcp_info, tcpi_snd_rcv_wscale)] = shift | info.window_shift << 4;
         }
         let words = [

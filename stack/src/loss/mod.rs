@@ -21,6 +21,8 @@ mod timers;
 use crate::packet::{ACK, FIN, MSS_DEFAULT, RST, SYN, Segment, set_window};
 use crate::tcp_options::Options;
 use crate::time_wait::after;
+use crate::timestamps::{self, OPTION_LEN};
+use crate::wire_state::WireState;
 use crate::{Duration, Instant};
 use cubic::Cubic;
 use hystart::HyStart;
@@ -175,18 +177,20 @@ impl Loss {
         &mut self,
         packet: &mut [u8],
         segment: &mut Segment,
-        rcv_nxt: u32,
+        options: &Options,
+        wire: &WireState,
         mtu: usize,
         now: Instant,
     ) -> bool {
         if segment.has(RST) {
             return true;
         }
-        let options = Options::of(packet, segment);
         if segment.has(SYN) {
             let headers = u32::from(segment.tcp_start) + 20;
+            let timestamp_len = if options.timestamp.is_some() { OPTION_LEN as u32 } else { 0 };
             self.mss =
-                u32::from(options.mss.unwrap_or(MSS_DEFAULT)).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN);
+                u32::from(options.mss.unwrap_or(MSS_DEFAULT)).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN)
+                    - timestamp_len;
             (self.shift, self.sack) = (options.window_shift.unwrap_or(0), options.sack_permitted);
         }
         if !segment.has(ACK) {
@@ -199,10 +203,11 @@ impl Loss {
         let shift = if segment.has(SYN) { 0 } else { self.shift };
         let window = u32::from(segment.window) << shift;
         let bare = segment.payload_len == 0 && !segment.has(SYN | FIN);
-        let repeats = bare && segment.ack == self.una && self.flight() > 0 && !after(rcv_nxt, segment.seq);
-        let spurious_probe = self.absorb(&options, segment.ack);
+        let repeats = bare && segment.ack == self.una && self.flight() > 0 && !after(wire.rcv_nxt, segment.seq);
+        let spurious_probe = self.absorb(options, segment.ack);
         if after(segment.ack, self.una) {
-            self.advance(segment.ack, spurious_probe, now);
+            let age_ms = options.timestamp.and_then(|timestamp| wire.timestamps.age_ms(timestamp.echo, now));
+            self.advance(segment.ack, spurious_probe, age_ms, now);
         } else if repeats && !self.sack && window == self.window && window > 0 {
             // With a closed window it is the answer to a probe.
             self.duplicate_acks += 1;
@@ -308,13 +313,18 @@ impl Loss {
     }
 
     /// Something new is acknowledged.
-    fn advance(&mut self, ack: u32, spurious_probe: bool, now: Instant) {
+    ///
+    /// `age_ms`: how long ago the segment was sent that the peer's timestamp echoes.
+    fn advance(&mut self, ack: u32, spurious_probe: bool, age_ms: Option<u32>, now: Instant) {
         let acked = ack.wrapping_sub(self.una);
-        if let Some((end, sent_at)) = self.timed
-            && !after(end, ack)
-        {
-            self.rtt.sample(now - sent_at);
-            self.timed = None;
+        match (self.timed, age_ms) {
+            (Some((end, sent_at)), _) if !after(end, ack) => {
+                self.rtt.sample(now - sent_at);
+                self.timed = None;
+            }
+            // Coarse, but it tells a segment from its retransmission (RFC 7323, 4.1).
+            (None, Some(age_ms)) => self.rtt.sample(timestamps::round_trip(age_ms)),
+            _ => {}
         }
         let partial = self.phase != Phase::Open && after(self.recover, ack);
         if self.phase != Phase::Recovery && !after(ack, self.full_until) {

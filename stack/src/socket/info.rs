@@ -4,6 +4,7 @@ use super::FlowId;
 use super::tcp::TcpState;
 pub use crate::loss::Path;
 use crate::stack::Stack;
+use crate::timestamps::OPTION_LEN;
 use crate::{Duration, Instant};
 
 /// A flow as it stands.
@@ -29,6 +30,10 @@ pub struct TcpInfo {
     pub since_data: Duration,
     /// How long ago the peer was last heard.
     pub since_heard: Duration,
+    /// Timestamps are exchanged (RFC 7323).
+    pub timestamps: bool,
+    /// SACK blocks are exchanged (RFC 2018).
+    pub sack: bool,
     /// The peer's window shift (RFC 7323), if both ends scale.
     pub peer_window_shift: Option<u8>,
     /// Our own.
@@ -36,24 +41,32 @@ pub struct TcpInfo {
 }
 
 impl Stack {
+    /// TCP_TIMESTAMP: what the flow's clock shows its peer now.
+    pub fn tcp_timestamp(&self, flow: FlowId, now: Instant) -> Option<u32> {
+        self.flows.get(flow.0).map(|flow| flow.wire.timestamps.clock.show(now))
+    }
+
     /// TCP_INFO; `None` when the flow is gone.
     pub fn tcp_info(&self, flow: FlowId, now: Instant) -> Option<TcpInfo> {
         let flow = self.flows.get(flow.0)?;
         let mtu = self.interfaces[flow.interface].mtu as u32;
         let headers_len = if flow.key.remote().is_ipv4() { 40 } else { 60 };
         let advertised_mss = mtu - headers_len;
-        let send_mss = advertised_mss.min(flow.wire.peer_mss());
+        let options_len = if flow.wire.timestamps.recent.is_some() { OPTION_LEN as u32 } else { 0 };
+        let send_mss = advertised_mss.min(flow.wire.peer_mss()) - options_len;
         Some(TcpInfo {
             state: flow.state(),
             probes: flow.patience.probes(),
             send_mss,
-            advertised_mss,
+            advertised_mss: advertised_mss - options_len,
             unacknowledged: flow.wire.unacknowledged_len().div_ceil(send_mss),
             retransmissions: flow.retransmissions,
             path_mtu: mtu,
             path: flow.loss.path(),
             since_data: flow.acks.received_at().map_or(Duration::ZERO, |at| now - at),
             since_heard: now - flow.patience.heard_at(),
+            timestamps: flow.wire.timestamps.recent.is_some(),
+            sack: flow.wire.sack.is_permitted(),
             peer_window_shift: flow.wire.peer_window_shift(),
             window_shift: flow.wire.window_shift(),
         })

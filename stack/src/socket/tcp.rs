@@ -9,7 +9,8 @@ use crate::outside::{Hop, LinkId};
 use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::stack::Stack;
-use crate::{Duration, Errno, Instant, limits};
+use crate::timestamps::Clock;
+use crate::{Duration, Errno, Instant, isn, limits};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::IpEndpoint;
 use std::collections::VecDeque;
@@ -123,7 +124,9 @@ impl Stack {
         let link = self.ports.iter().position(|port| port.interface == next_hop.interface).ok_or(Errno::ENETUNREACH)?;
         let claim = self.claims.hold_for_connect(local.ip(), local.port())?;
         // The kernel gave the port out again, so the 4-tuple may be used again (ip(7), tcp_tw_reuse).
+        let mut isn = self.secret.initial_sequence_number(&flow_key, now);
         if let Some(closed) = self.time_wait.take(&flow_key) {
+            isn = isn::later_than(isn, closed.snd_nxt);
             self.claims.release_by_flow(closed.claim);
         }
         let Some(key) = self.new_flow(flow_key, Owner::Application, options) else {
@@ -139,7 +142,7 @@ impl Stack {
         flow.interface = interface;
         flow.watch.token = token;
         flow.give_up_at = Some(now + limits::SYN_SENT_LEN);
-        flow.wire.begin_at(self.secret.initial_sequence_number(&flow_key, now));
+        flow.wire.begin_at(isn, Clock::of(&flow_key, &self.secret));
         let (from, to) = (IpEndpoint::from(local), IpEndpoint::from(remote));
         if flow.socket_mut().connect(context, to, from).is_err() {
             // Port 0, or an address that is no host's.

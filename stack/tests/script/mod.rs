@@ -22,8 +22,10 @@ pub struct Heard {
     pub control: TcpControl,
     pub seq: u32,
     pub ack: Option<u32>,
-    /// The first SACK block.
-    pub block: Option<(u32, u32)>,
+    /// The SACK blocks.
+    pub blocks: Vec<(u32, u32)>,
+    /// TSval and TSecr.
+    pub timestamp: Option<(u32, u32)>,
     pub mss: Option<u16>,
     pub window_scale: Option<u8>,
     pub sack_permitted: bool,
@@ -92,7 +94,8 @@ fn read(packet: &[u8], at: Instant) -> Heard {
         control: tcp.control,
         seq: tcp.seq_number.0 as u32,
         ack: tcp.ack_number.map(|ack| ack.0 as u32),
-        block: tcp.sack_ranges[0],
+        blocks: tcp.sack_ranges.into_iter().flatten().collect(),
+        timestamp: tcp.timestamp.map(|timestamp| (timestamp.tsval, timestamp.tsecr)),
         mss: tcp.max_seg_size,
         window_scale: tcp.window_scale,
         sack_permitted: tcp.sack_permitted,
