@@ -21,7 +21,8 @@ fn compile(object: &Path) -> Result<(), String> {
     // libbpf's headers, as installed by the build of libbpf-sys.
     let libbpf_headers = env::var("DEP_BPF_INCLUDE").expect("libbpf-sys sets it");
     let status = Command::new(&clang)
-        .args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf"])
+        // v3: with compare-and-swap.
+        .args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-target", "bpf", "-mcpu=v3"])
         .arg(format!("-I{libbpf_headers}"))
         .arg(format!("-I/usr/include/{architecture}-linux-gnu"))
         .args(["-c", SOURCE, "-o"])

@@ -301,6 +301,9 @@ fn serve_listener(world: &mut World, key: Key) -> Result<(), Errno> {
     };
     let id = network.stack.tcp_listen(address, local.port(), listener.backlog, settings.tcp, key.to_bits())?;
     listener.id = Some(id);
+    if let Some(admission) = listener.admission {
+        network.stack.tcp_admit(id, admission.opens);
+    }
     tracing::info!(%local, "listening");
     Ok(())
 }

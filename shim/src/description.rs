@@ -1,5 +1,6 @@
 //! A description: what the fds that dup(2) made of one socket share.
 
+use crate::admission::Admission;
 use crate::sys;
 use crate::waker::WakerId;
 use libc::c_int;
@@ -104,6 +105,8 @@ pub struct Listener {
     pub shadow_is_ready: bool,
     /// The next accept(2) looks at the shadow first, so that neither side starves the other.
     pub shadow_is_next: bool,
+    /// It was inherited, perhaps by other processes too: which connections are for this one.
+    pub admission: Option<Admission>,
 }
 
 impl Description {
@@ -135,6 +138,11 @@ impl Description {
             Role::Listener(listener) => listener.id.map(Socket::Listener),
             Role::Undecided | Role::Inherited => None,
         }
+    }
+
+    /// Whether it is registered in an epoll set.
+    pub fn is_in(&self, set: Key) -> bool {
+        self.watches.iter().any(|watch| watch.set == set)
     }
 
     /// What is true of it now. `stack` is the one of this process, if there is one.

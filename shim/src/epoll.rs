@@ -11,8 +11,8 @@ use crate::fd_table::{self, Entry};
 use crate::limits::ITEMS_MAX;
 use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
-use crate::world::{self, World};
-use crate::{clock, sys, thread};
+use crate::world::{self, Inside, World};
+use crate::{admission, clock, sys, thread};
 use libc::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLEXCLUSIVE, EPOLLIN, EPOLLONESHOT, c_int, epoll_event};
 use stack::Errno;
 use stack::slab::Key;
@@ -177,12 +177,29 @@ pub fn watch_new_listener(world: &mut World, key: Key) {
 /// # Errors
 /// `EINTR`: a signal handler ran. `EBADF`: closed.
 pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+    let mut world = world::enter()?;
+    let waiting = admission::begin_in_set(&mut world, key);
+    let reported = wait_in(world, key, events, timeout, mask);
+    if !waiting.is_empty() {
+        admission::end(&mut world::enter_quietly(), waiting);
+    }
+    reported
+}
+
+fn wait_in(
+    world: Inside,
+    key: Key,
+    events: &mut [epoll_event],
+    timeout: Option<Duration>,
+    mask: SignalMask,
+) -> Result<usize, Errno> {
     let start = clock::now();
     thread::begin_wait(start);
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
     let mut may_spin = timeout != Some(Duration::ZERO);
+    let mut entered = Some(world);
     loop {
-        let mut world = world::enter()?;
+        let mut world = entered.take().map_or_else(world::enter, Ok)?;
         let now = clock::now();
         world.turn(now);
         let set = world.sets.get_mut(key).ok_or(Errno::EBADF)?;

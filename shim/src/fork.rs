@@ -6,7 +6,7 @@
 
 use crate::description::Role;
 use crate::world::{self, Inside, World};
-use crate::{attach, config, exit, fd_table, keeper, sys};
+use crate::{admission, attach, config, exit, fd_table, keeper, sys};
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -86,6 +86,7 @@ fn begin_anew(world: &mut World) {
             Role::Undecided | Role::Inherited => {}
         }
     }
+    admission::inherit(world);
     world.disown_sets();
     if is_prepared && config::get().is_some() {
         // While it still has its parent's privileges.

@@ -8,6 +8,7 @@
 //! - [`wait`], [`poll`], [`epoll`]: waiting, each the same way: a turn, a look, a short spin, a sleep in the kernel.
 //! - [`attach`], [`fork`], [`exit`], [`keeper`]: the life of a process that is preloaded.
 
+mod admission;
 mod args;
 mod attach;
 mod calls;

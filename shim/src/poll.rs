@@ -5,8 +5,8 @@ use crate::description::Role;
 use crate::fd_table::{self, Entry};
 use crate::sys::SignalMask;
 use crate::wait::{Sleep, earliest, spin};
-use crate::world::{self, World};
-use crate::{clock, sys, thread};
+use crate::world::{self, Inside, World};
+use crate::{admission, clock, sys, thread};
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, c_short, fd_set, pollfd};
 use stack::Errno;
 use stack::slab::Key;
@@ -22,13 +22,24 @@ pub fn is_ours(fds: &[pollfd]) -> bool {
 /// # Errors
 /// `EINTR`: a signal handler ran.
 pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+    let mut world = world::enter()?;
+    let waiting = admission::begin(&mut world, sockets(fds));
+    let polled = wait(world, fds, timeout, mask);
+    if !waiting.is_empty() {
+        admission::end(&mut world::enter_quietly(), waiting);
+    }
+    polled
+}
+
+fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
     let start = clock::now();
     thread::begin_wait(start);
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
     let mut may_spin = true;
     let mut kernel = fds.to_vec();
+    let mut entered = Some(world);
     loop {
-        let mut world = world::enter()?;
+        let mut world = entered.take().map_or_else(world::enter, Ok)?;
         let now = clock::now();
         world.turn(now);
         let ours = look(&mut world, fds, &mut kernel);

@@ -13,6 +13,7 @@ thread_local! {
     static PROMPT_RETURNS: Cell<u32> = const { Cell::new(0) };
     static SPIN_CREDIT_US: Cell<u32> = const { Cell::new(u32::MAX) };
     static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
+    static SERVES_ONE_BY_ONE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread holds the lock: then a hook was reached from a signal handler, or from our own libraries.
@@ -55,6 +56,16 @@ pub fn may_hold_back(now: Instant) -> bool {
 /// Notes that what this thread had queued has gone out, at `now`: the kick may have taken long, in the peers' place.
 pub fn has_sent(now: Instant) {
     SENT_AT.set(Some(now));
+}
+
+/// Notes that this thread sleeps until something happens to one connection: it is no event loop.
+pub fn note_sleep_on_one() {
+    SERVES_ONE_BY_ONE.set(true);
+}
+
+/// Whether this thread serves one connection after the other, as far as it has shown.
+pub fn serves_one_by_one() -> bool {
+    SERVES_ONE_BY_ONE.get()
 }
 
 /// How long this thread may spin, in microseconds: at most `max`.

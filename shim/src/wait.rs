@@ -4,12 +4,12 @@
 //! for its waker (another thread has turned the stack, or closed the socket), and for what else it waits for. All of
 //! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
 
-use crate::description::Description;
+use crate::description::{Description, Role};
 use crate::limits::{SPIN_LOOK_PERIOD, WAKE_COST};
 use crate::sys::SignalMask;
 use crate::waker::WakerId;
-use crate::world::{self, World};
-use crate::{clock, config, keeper, stats, sys, thread};
+use crate::world::{self, Inside, World};
+use crate::{admission, clock, config, keeper, stats, sys, thread};
 use libc::pollfd;
 use stack::slab::Key;
 use stack::{Errno, Instant};
@@ -86,6 +86,22 @@ pub fn complete<T>(
         world.turn(clock::now());
         return attempt(&mut world);
     }
+    let waiting = admission::begin(&mut world, [key].into_iter());
+    let result = wait(world, key, patience, limit, attempt);
+    if !waiting.is_empty() {
+        admission::end(&mut world::enter_quietly(), waiting);
+    }
+    result
+}
+
+/// Repeats `attempt` for as long as `limit`.
+fn wait<T>(
+    mut world: Inside,
+    key: Key,
+    patience: Patience,
+    limit: Option<Duration>,
+    mut attempt: impl FnMut(&mut World) -> Result<T, Errno>,
+) -> Result<T, Errno> {
     let start = clock::now();
     thread::begin_wait(start);
     let until = limit.and_then(|limit| clock::after(start, limit));
@@ -106,6 +122,9 @@ pub fn complete<T>(
         }
         let mut sleep = Sleep::begin(&mut world, [key])?;
         let deadline = world.deadline();
+        if matches!(world.description(key)?.role, Role::Flow(_)) {
+            thread::note_sleep_on_one();
+        }
         drop(world);
         sleep.fds.extend(patience.shadow.map(readable));
         let woken = sleep.run(earliest(until, deadline), SignalMask::NONE);

@@ -38,6 +38,10 @@ pub struct World {
     pub cannot_attach: bool,
     /// There are listeners that the stack does not yet know of.
     pub has_new_listeners: bool,
+    /// The listeners that a parent process has left to this one and others.
+    pub inherited: Vec<Key>,
+    /// Not every new connection of theirs is steered to this process.
+    pub is_shut: bool,
     /// Sets that are watched through the kernel.
     nested: Vec<Key>,
     /// Shadows of closed flows: their ports stay reserved in the kernel while the stack still uses them.
@@ -153,6 +157,8 @@ impl World {
             network: None,
             cannot_attach: false,
             has_new_listeners: false,
+            inherited: Vec::new(),
+            is_shut: false,
             nested: Vec::new(),
             lingering: VecDeque::new(),
         }
@@ -281,6 +287,7 @@ impl World {
                 set.remove(watch.item);
             }
         }
+        self.inherited.retain(|&inherited| inherited != key);
         self.descriptions.remove(key);
     }
 

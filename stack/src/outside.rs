@@ -73,14 +73,25 @@ pub struct Claim {
     pub port: u16,
 }
 
+/// Which TCP segments that open a connection (SYN without ACK) a claim takes; the kernel has the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// None.
+    None,
+    /// The next so many.
+    Next(u32),
+    /// All.
+    All,
+}
+
 /// Steers packets to this process.
 pub trait Steer: Send {
-    /// Steers the packets of `claim` to us from now on. Without `opens`, TCP segments that open a connection (SYN
-    /// without ACK) still go to the kernel. Claiming again changes `opens`.
+    /// Steers the packets of `claim` to us from now on; of TCP segments that open a connection, those that `opens` says.
+    /// Claiming again changes that.
     ///
     /// # Errors
     /// `ENOBUFS`: the kernel's table is full.
-    fn claim(&mut self, claim: Claim, opens: bool) -> Result<(), Errno>;
+    fn claim(&mut self, claim: Claim, opens: Opens) -> Result<(), Errno>;
 
     /// The packets of `claim` go to the kernel again.
     fn release(&mut self, claim: Claim);

@@ -1,6 +1,6 @@
 //! Our claims on local ports: each is held by listeners and by flows, and released with its last holder.
 
-use crate::outside::{Claim, Protocol, Steer};
+use crate::outside::{Claim, Opens, Protocol, Steer};
 use crate::slab::{Key, Slab};
 use crate::{Errno, limits};
 use std::collections::HashMap;
@@ -43,7 +43,7 @@ impl PortSpace {
         let key = self.find_or_add(claim)?;
         if let Some(holders) = self.holders.get_mut(key) {
             if holders.listeners == 0
-                && let Err(errno) = self.steer.claim(claim, true)
+                && let Err(errno) = self.steer.claim(claim, Opens::All)
             {
                 self.forget_if_unheld(key);
                 return Err(errno);
@@ -70,7 +70,7 @@ impl PortSpace {
         }
         let claim = Claim { protocol: Protocol::Tcp, address, port };
         let key = self.find_or_add(claim)?;
-        if let Err(errno) = self.steer.claim(claim, false) {
+        if let Err(errno) = self.steer.claim(claim, Opens::None) {
             self.forget_if_unheld(key);
             return Err(errno);
         }
@@ -85,14 +85,22 @@ impl PortSpace {
         }
     }
 
+    /// Has a listener's claim take other segments that open a connection than all of them.
+    pub fn set_opens(&mut self, id: ClaimId, opens: Opens) {
+        if let Some(holders) = self.holders.get(id.0) {
+            // The claim exists, so changing it needs no room and cannot fail for want of it.
+            let _ = self.steer.claim(holders.claim, opens);
+        }
+    }
+
     /// A listener is gone. While flows are left their packets still come to us, but new connections go to the
     /// kernel: another process may listen there.
     pub fn release_by_listener(&mut self, id: ClaimId) {
         let Some(holders) = self.holders.get_mut(id.0) else { return };
         holders.listeners -= 1;
         if holders.listeners == 0 && holders.flows > 0 {
-            // The claim exists, so changing it needs no room and cannot fail for want of it.
-            let _ = self.steer.claim(holders.claim, false);
+            // As above.
+            let _ = self.steer.claim(holders.claim, Opens::None);
         }
         self.release_if_unheld(id.0);
     }
@@ -143,10 +151,10 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[derive(Clone, Default)]
-    struct Table(Arc<Mutex<HashMap<Claim, bool>>>);
+    struct Table(Arc<Mutex<HashMap<Claim, Opens>>>);
 
     impl Steer for Table {
-        fn claim(&mut self, claim: Claim, opens: bool) -> Result<(), Errno> {
+        fn claim(&mut self, claim: Claim, opens: Opens) -> Result<(), Errno> {
             if claim.port == 1 {
                 return Err(Errno::ENOBUFS);
             }
@@ -159,7 +167,7 @@ mod tests {
         }
     }
 
-    fn opens(table: &Table, port: u16) -> Option<bool> {
+    fn opens(table: &Table, port: u16) -> Option<Opens> {
         table.0.lock().unwrap().iter().find(|(claim, _)| claim.port == port).map(|(_, &opens)| opens)
     }
 
@@ -172,11 +180,11 @@ mod tests {
         let mut ports = PortSpace::new(Box::new(table.clone()));
         let claim = ports.hold_for_listener(ANY, 80).unwrap();
         ports.hold_for_flow(claim);
-        assert_eq!(opens(&table, 80), Some(true));
+        assert_eq!(opens(&table, 80), Some(Opens::All));
         ports.release_by_listener(claim);
-        assert_eq!(opens(&table, 80), Some(false));
+        assert_eq!(opens(&table, 80), Some(Opens::None));
         assert_eq!(ports.hold_for_listener(ANY, 80).unwrap(), claim);
-        assert_eq!(opens(&table, 80), Some(true));
+        assert_eq!(opens(&table, 80), Some(Opens::All));
         ports.release_by_listener(claim);
         ports.release_by_flow(claim);
         assert_eq!(opens(&table, 80), None);

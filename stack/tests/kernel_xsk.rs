@@ -11,7 +11,7 @@ use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
-use xdp_prog::{ClaimKey, Mode, Steering};
+use xdp_prog::{ClaimKey, Mode, Opens, Steering};
 
 const PORT: u16 = 4791;
 const UDP: u8 = 17;
@@ -37,7 +37,7 @@ fn steered() -> Steered {
     // SAFETY: the socket is the link's, which lives on.
     let socket = unsafe { BorrowedFd::borrow_raw(link.fd()) };
     steering.own_queue(0, socket).expect("a free slot");
-    steering.claim(&ClaimKey::new(UDP, IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT), true).expect("room for a claim");
+    steering.claim(&ClaimKey::new(UDP, IpAddr::V4(Ipv4Addr::UNSPECIFIED), PORT), Opens::All).expect("room for a claim");
     Steered { link, _steering: steering }
 }
 

@@ -247,6 +247,56 @@ static void from_the_peer_and_from_loopback(void)
 	tell();
 }
 
+// Each of several processes serves one connection at a time: none of them has a connection wait that another process
+// is free to serve.
+static void prefork(void)
+{
+	enum { CHILDREN = 3 };
+	union address address = wildcard_at(PORT);
+	int waiting = stream(), status;
+	if (bind(waiting, &address.any, address_len) || listen(waiting, 8))
+		give_up("listen");
+	fflush(stdout);
+	for (int i = 0; i < CHILDREN; i++) {
+		if (fork())
+			continue;
+		char byte;
+		for (int fd; (fd = accept(waiting, NULL, NULL)) >= 0; close(fd))
+			while (read(fd, &byte, 1) == 1)
+				if (byte == 'q')
+					_exit(7);
+				else if (write(fd, &byte, 1) != 1)
+					_exit(8);
+		_exit(9);
+	}
+	close(waiting);
+	tell();
+	for (int i = 0; i < CHILDREN; i++) {
+		TRY(wait(&status) > 0);
+		TRY(WEXITSTATUS(status));
+	}
+}
+
+static void connect_at_once(void)
+{
+	enum { CONNECTIONS = 3 };
+	union address address = ours_at(PORT);
+	await();
+	for (int round = 0; round < 4; round++) {
+		char byte, bye = round == 3 ? 'q' : 'x';
+		int fds[CONNECTIONS];
+		for (int i = 0; i < CONNECTIONS; i++)
+			if (connect(fds[i] = stream(), &address.any, address_len) || write(fds[i], "a", 1) != 1)
+				give_up("connect");
+		for (int i = 0; i < CONNECTIONS; i++)
+			TRY(read(fds[i], &byte, 1));
+		for (int i = 0; i < CONNECTIONS; i++) {
+			TRY(write(fds[i], &bye, 1));
+			close(fds[i]);
+		}
+	}
+}
+
 const struct test_case cases[] = {
 	{"flags", SERVED, flags, connect_twice},
 	{"address_of_the_peer", SERVED, address_of_the_peer, connect_twice},
@@ -260,5 +310,6 @@ const struct test_case cases[] = {
 	{"accepted_flows_outlive_the_listener", MIXED, accepted_flows_outlive_the_listener, read_from_a_flow},
 	{"shut_down", PASSED, shut_down, NULL},
 	{"from_the_peer_and_from_loopback", MIXED, from_the_peer_and_from_loopback, connect_and_wait},
+	{"prefork", ANYHOW, prefork, connect_at_once},
 	{0},
 };

@@ -2,6 +2,28 @@
 
 use std::net::IpAddr;
 
+/// Which TCP segments that open a connection (SYN without ACK) a claim takes; the others pass to the kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opens {
+    /// None: only what belongs to a connection, or is no TCP.
+    None,
+    /// The next so many, counted by queue in the steering program.
+    Next(u32),
+    /// All.
+    All,
+}
+
+impl Opens {
+    /// As the program has it.
+    pub(crate) fn word(self) -> u32 {
+        match self {
+            Opens::None => 0,
+            Opens::Next(count) => count.saturating_add(1).min(u32::MAX - 1),
+            Opens::All => u32::MAX,
+        }
+    }
+}
+
 /// A (protocol, local address, local port) whose packets go to the owner of the queue that they arrive at.
 ///
 /// `struct claim` of the program has the same layout.

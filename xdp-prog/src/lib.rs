@@ -12,7 +12,7 @@ mod fd;
 mod map;
 mod program;
 
-pub use claim::ClaimKey;
+pub use claim::{ClaimKey, Opens};
 pub use fd::{high_fd, high_fd_floor};
 
 use map::Map;
@@ -55,7 +55,7 @@ pub struct Steering {
     link: OwnedFd,
     xsks: Xsks,
     claims_by_queue: ClaimsByQueue,
-    claims: Map<ClaimKey, u8>,
+    claims: Map<ClaimKey, u32>,
     mode: AttachedMode,
 }
 
@@ -97,13 +97,13 @@ impl Steering {
         self.xsks.insert(&queue, &xsk.as_raw_fd())
     }
 
-    /// Steers the packets of `key` to this owner from now on. Without `opens`, TCP segments that open a connection (SYN
-    /// without ACK) still pass to the kernel. Claiming again changes `opens`. One system call.
+    /// Steers the packets of `key` to this owner from now on; of TCP segments that open a connection, those that `opens`
+    /// says. Claiming again changes that. One system call.
     ///
     /// # Errors
     /// `E2BIG`: [`CLAIMS_MAX`] reached. `ENOMEM`.
-    pub fn claim(&self, key: &ClaimKey, opens: bool) -> io::Result<()> {
-        self.claims.insert(key, &u8::from(opens))
+    pub fn claim(&self, key: &ClaimKey, opens: Opens) -> io::Result<()> {
+        self.claims.insert(key, &opens.word())
     }
 
     /// The packets of `key` pass to the kernel again. One system call.

@@ -43,14 +43,19 @@ struct claim {
 	__u8 version; // 4 or 6
 };
 
-// One owner's claims. The value is 1 if segments that open a connection are claimed too, otherwise 0. Here it is only
-// the pattern that the owners' own tables, which are larger, have to fit.
+// Which segments that open a connection (SYN without ACK) a claim takes; Opens of the loader has the same values.
+#define OPENS_NONE 0
+#define OPENS_LATER 1 // Of those that are counted, none is left now. One more than this: the next one. And so on.
+#define OPENS_ALL 0xffffffff
+
+// One owner's claims, and what they open. Here it is only the pattern that the owners' own tables, which are larger,
+// have to fit.
 struct claims {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 1);
 	__uint(key_size, sizeof(struct claim));
-	__uint(value_size, sizeof(__u8));
+	__uint(value_size, sizeof(__u32));
 };
 
 struct {
@@ -67,14 +72,15 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
-// Connections of ours in place of one that the kernel remembers. It forgets after a minute, and then nobody asks for the
-// entry; the least recently used makes room.
+// Connections that are ours, where nothing else would say so: one in place of another that the kernel remembers, and
+// one of those that were counted, so that its SYN is ours when it comes again. After a minute nobody asks for the entry;
+// the least recently used makes room.
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct bpf_sock_tuple);
 	__type(value, __u8);
-} reopened SEC(".maps");
+} ours SEC(".maps");
 
 // What follows the EtherType of an 802.1Q or 802.1ad tag.
 struct vlan_tag {
@@ -86,6 +92,7 @@ struct vlan_tag {
 struct packet {
 	struct claim claim; // The one that it falls under.
 	bool opening; // It opens a TCP connection: SYN without ACK.
+	__u32 *opens; // What the claim opens, once it is known.
 	struct bpf_sock_tuple tuple; // The connection that it belongs to, or that an ICMP error is about.
 };
 
@@ -241,10 +248,33 @@ static __always_inline bool parse_frame(struct xdp_md *ctx, struct packet *packe
 	return false;
 }
 
+static __always_inline bool is_known(struct packet *packet)
+{
+	return bpf_map_lookup_elem(&ours, &packet->tuple);
+}
+
+static __always_inline bool note(struct packet *packet)
+{
+	__u8 one = 1;
+	return bpf_map_update_elem(&ours, &packet->tuple, &one, BPF_ANY) == 0;
+}
+
 static __always_inline bool holds(void *claims, struct packet *packet)
 {
-	__u8 *opens = bpf_map_lookup_elem(claims, &packet->claim);
-	return opens && (*opens || !packet->opening);
+	__u32 *opens = bpf_map_lookup_elem(claims, &packet->claim);
+	packet->opens = opens;
+	if (!opens || !packet->opening)
+		return opens;
+	return *opens == OPENS_LATER ? is_known(packet) : *opens != OPENS_NONE;
+}
+
+// Counts a segment that opens a connection, where the claim is for so many of them. False: there were enough.
+static __always_inline bool opens(struct packet *packet)
+{
+	__u32 left = *packet->opens;
+	if (left == OPENS_ALL || left == OPENS_LATER || is_known(packet))
+		return true;
+	return left != OPENS_NONE && note(packet) && __sync_val_compare_and_swap(packet->opens, left, left - 1) == left;
 }
 
 // Whether a packet belongs to a connection of the kernel's. There are such on a claimed port: who listens on it does so
@@ -266,15 +296,14 @@ static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet
 	if (state != BPF_TCP_TIME_WAIT)
 		return true;
 	if (!packet->opening)
-		return !bpf_map_lookup_elem(&reopened, &packet->tuple);
-	__u8 one = 1;
-	return bpf_map_update_elem(&reopened, &packet->tuple, &one, BPF_ANY) != 0;
+		return !is_known(packet);
+	return !note(packet);
 }
 
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the
 // program only if they agree on both.
 SEC("xdp.frags")
-int userstack_4(struct xdp_md *ctx)
+int userstack_5(struct xdp_md *ctx)
 {
 	__u32 queue = ctx->rx_queue_index;
 	void *claims = bpf_map_lookup_elem(&claims_by_queue, &queue);
@@ -290,6 +319,8 @@ int userstack_4(struct xdp_md *ctx)
 			return XDP_PASS;
 	}
 	if (packet.claim.protocol == IPPROTO_TCP && is_kernels(ctx, &packet))
+		return XDP_PASS;
+	if (packet.opening && !opens(&packet))
 		return XDP_PASS;
 	return bpf_redirect_map(&xsks, queue, XDP_PASS);
 }

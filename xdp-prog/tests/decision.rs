@@ -8,7 +8,7 @@ use common::network::{ADDRESS_V4, Network, ip};
 use common::receiver::Receiver;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use xdp_prog::{CLAIMS_MAX, ClaimKey, Mode, QUEUES_MAX, Steering};
+use xdp_prog::{CLAIMS_MAX, ClaimKey, Mode, Opens, QUEUES_MAX, Steering};
 
 /// An owner of queue 0, on an interface of its own.
 struct Owner {
@@ -28,7 +28,7 @@ impl Owner {
         Owner { network, steering, receiver, program }
     }
 
-    fn claim(&self, protocol: u8, address: &str, port: u16, opens: bool) {
+    fn claim(&self, protocol: u8, address: &str, port: u16, opens: Opens) {
         self.steering.claim(&key(protocol, address, port), opens).unwrap();
     }
 
@@ -46,8 +46,8 @@ fn key(protocol: u8, address: &str, port: u16) -> ClaimKey {
 fn claimed_protocol_address_and_port_are_redirected() {
     let owner = Owner::new();
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Pass);
-    owner.claim(TCP, "10.0.0.1", 80, true);
-    owner.claim(UDP, "fd00::1", 53, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
+    owner.claim(UDP, "fd00::1", 53, Opens::All);
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
     owner.check(&frame::tcp("10.0.0.1:81", ACK), Pass);
     owner.check(&frame::tcp("10.0.0.2:80", ACK), Pass);
@@ -61,7 +61,7 @@ fn claimed_protocol_address_and_port_are_redirected() {
 #[test]
 fn released_claim_passes() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
     owner.steering.release(&key(TCP, "10.0.0.1", 80)).unwrap();
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Pass);
     let error = owner.steering.release(&key(TCP, "10.0.0.1", 80)).unwrap_err();
@@ -75,7 +75,7 @@ fn connections_that_the_kernel_has_on_a_claimed_port_stay_its_own() {
     let listener = TcpListener::bind((ADDRESS_V4, 80)).unwrap();
     let client = TcpStream::connect((ADDRESS_V4, 80)).unwrap();
     let (server, peer) = listener.accept().unwrap();
-    owner.claim(TCP, ADDRESS_V4, 80, true);
+    owner.claim(TCP, ADDRESS_V4, 80, Opens::All);
 
     let to_server = |flags| frame::tcp_from(&peer.to_string(), &format!("{ADDRESS_V4}:80"), flags);
     owner.check(&to_server(ACK), Pass);
@@ -108,8 +108,8 @@ fn server_end_is_open(port: u16) -> bool {
 #[test]
 fn icmp_errors_go_to_whom_the_packet_that_they_quote_came_from() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, false);
-    owner.claim(UDP, "::", 53, false);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::None);
+    owner.claim(UDP, "::", 53, Opens::None);
     let v4 = |kind| frame::icmp_error(kind, TCP, "10.0.0.1:80", "10.0.0.2:4000");
     let v6 = |kind| frame::icmp_error(kind, UDP, "[fd00::1]:53", "[fd00::2]:4000");
     for kind in 0..=u8::MAX {
@@ -147,12 +147,12 @@ fn icmp_errors_go_to_whom_the_packet_that_they_quote_came_from() {
 #[test]
 fn wildcard_covers_the_addresses_of_its_version() {
     let owner = Owner::new();
-    owner.claim(TCP, "0.0.0.0", 80, true);
+    owner.claim(TCP, "0.0.0.0", 80, Opens::All);
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
     owner.check(&frame::tcp("192.0.2.7:80", ACK), Redirect);
     owner.check(&frame::tcp("10.0.0.1:81", ACK), Pass);
     owner.check(&frame::tcp("[fd00::1]:80", ACK), Pass);
-    owner.claim(UDP, "::", 53, true);
+    owner.claim(UDP, "::", 53, Opens::All);
     owner.check(&frame::udp("[fd00::1]:53", b"x"), Redirect);
     owner.check(&frame::udp("[fd00::2]:53", b"x"), Redirect);
     owner.check(&frame::udp("10.0.0.1:53", b"x"), Pass);
@@ -161,29 +161,29 @@ fn wildcard_covers_the_addresses_of_its_version() {
 #[test]
 fn segment_that_opens_a_connection_needs_a_claim_that_opens() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, false);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::None);
     owner.check(&frame::tcp("10.0.0.1:80", SYN), Pass);
     owner.check(&frame::tcp("10.0.0.1:80", SYN | ACK), Redirect);
     owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
-    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
     owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
-    owner.claim(UDP, "10.0.0.1", 53, false);
+    owner.claim(UDP, "10.0.0.1", 53, Opens::None);
     owner.check(&frame::udp("10.0.0.1:53", b"x"), Redirect);
 }
 
 #[test]
 fn wildcard_opens_where_the_exact_claim_does_not() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, false);
-    owner.claim(TCP, "0.0.0.0", 80, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::None);
+    owner.claim(TCP, "0.0.0.0", 80, Opens::All);
     owner.check(&frame::tcp("10.0.0.1:80", SYN), Redirect);
 }
 
 #[test]
 fn one_vlan_tag_is_looked_behind() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, true);
-    owner.claim(TCP, "fd00::1", 80, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
+    owner.claim(TCP, "fd00::1", 80, Opens::All);
     for untagged in [frame::tcp("10.0.0.1:80", ACK), frame::tcp("[fd00::1]:80", ACK)] {
         owner.check(&frame::tagged(&untagged, 0x8100), Redirect);
         owner.check(&frame::tagged(&untagged, 0x88a8), Redirect);
@@ -194,8 +194,8 @@ fn one_vlan_tag_is_looked_behind() {
 #[test]
 fn fragments_pass() {
     let owner = Owner::new();
-    owner.claim(UDP, "10.0.0.1", 53, true);
-    owner.claim(UDP, "fd00::1", 53, true);
+    owner.claim(UDP, "10.0.0.1", 53, Opens::All);
+    owner.claim(UDP, "fd00::1", 53, Opens::All);
     let whole = frame::udp("10.0.0.1:53", b"x");
     let (dont_fragment, more_fragments) = (0x4000, 0x2000);
     owner.check(&frame::with_fragment_field(&whole, dont_fragment), Redirect);
@@ -209,8 +209,8 @@ fn fragments_pass() {
 #[test]
 fn options_and_extension_headers_pass() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, true);
-    owner.claim(TCP, "fd00::1", 80, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
+    owner.claim(TCP, "fd00::1", 80, Opens::All);
     owner.check(&frame::with_options(&frame::tcp("10.0.0.1:80", ACK)), Pass);
     let hop_by_hop = 0;
     owner.check(&frame::with_extension(&frame::tcp("[fd00::1]:80", ACK), hop_by_hop), Pass);
@@ -219,8 +219,8 @@ fn options_and_extension_headers_pass() {
 #[test]
 fn frames_cut_short_pass() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, true);
-    owner.claim(UDP, "fd00::1", 53, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
+    owner.claim(UDP, "fd00::1", 53, Opens::All);
     let frames = [
         frame::tcp("10.0.0.1:80", ACK),
         frame::tagged(&frame::tcp("10.0.0.1:80", ACK), 0x8100),
@@ -237,7 +237,7 @@ fn frames_cut_short_pass() {
 #[test]
 fn other_protocols_pass() {
     let owner = Owner::new();
-    owner.claim(TCP, "10.0.0.1", 80, true);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
     let mut icmp = frame::tcp("10.0.0.1:80", ACK);
     icmp[frame::ETHERNET_LEN + 9] = 1;
     owner.check(&icmp, Pass);
@@ -252,7 +252,7 @@ fn other_protocols_pass() {
 #[test]
 fn frame_of_several_buffers_is_redirected() {
     let owner = Owner::new();
-    owner.claim(UDP, "10.0.0.1", 53, true);
+    owner.claim(UDP, "10.0.0.1", 53, Opens::All);
     owner.check(&frame::udp("10.0.0.1:53", &[7; 8_900]), Redirect);
 }
 
@@ -262,8 +262,8 @@ fn claims_hold_on_the_owner_s_queues_only() {
     let other = Steering::attach(owner.network.index, Mode::Auto).unwrap();
     let other_receiver = Receiver::bind(1);
     other.own_queue(1, other_receiver.fd()).unwrap();
-    owner.claim(TCP, "10.0.0.1", 80, true);
-    other.claim(&key(TCP, "10.0.0.1", 81), true).unwrap();
+    owner.claim(TCP, "10.0.0.1", 80, Opens::All);
+    other.claim(&key(TCP, "10.0.0.1", 81), Opens::All).unwrap();
     for (queue, port, expected) in [(0, 80, Redirect), (0, 81, Pass), (1, 80, Pass), (1, 81, Redirect)] {
         let segment = frame::tcp(&format!("10.0.0.1:{port}"), ACK);
         assert_eq!(owner.program.run(queue, &segment), expected, "queue {queue}, port {port}");
@@ -274,7 +274,7 @@ fn claims_hold_on_the_owner_s_queues_only() {
 fn queue_whose_socket_is_gone_passes_and_its_claims_catch_nothing_of_the_next_owner_s() {
     let Owner { network, steering, receiver, program } = Owner::new();
     let segment = frame::tcp("10.0.0.1:80", ACK);
-    steering.claim(&key(TCP, "10.0.0.1", 80), true).unwrap();
+    steering.claim(&key(TCP, "10.0.0.1", 80), Opens::All).unwrap();
     assert_eq!(program.run(0, &segment), Redirect);
     drop(receiver);
     assert_eq!(program.run(0, &segment), Pass);
@@ -284,7 +284,7 @@ fn queue_whose_socket_is_gone_passes_and_its_claims_catch_nothing_of_the_next_ow
     let heir_receiver = Receiver::bind(1);
     heir.own_queue(0, heir_receiver.fd()).unwrap();
     assert_eq!(program.run(0, &segment), Pass);
-    heir.claim(&key(TCP, "10.0.0.1", 81), true).unwrap();
+    heir.claim(&key(TCP, "10.0.0.1", 81), Opens::All).unwrap();
     assert_eq!(program.run(0, &frame::tcp("10.0.0.1:81", ACK)), Redirect);
     assert_eq!(program.run(0, &segment), Pass);
 }
@@ -294,14 +294,14 @@ fn full_table_refuses_new_claims_only() {
     let owner = Owner::new();
     for count in 0..CLAIMS_MAX {
         let (host, port) = (count >> 16, count as u16);
-        owner.claim(UDP, &format!("10.0.0.{host}"), port, false);
+        owner.claim(UDP, &format!("10.0.0.{host}"), port, Opens::None);
     }
     let one_more = key(TCP, "10.0.0.1", 80);
-    let error = owner.steering.claim(&one_more, true).unwrap_err();
+    let error = owner.steering.claim(&one_more, Opens::All).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::E2BIG));
-    owner.claim(UDP, "10.0.0.1", 53, true);
+    owner.claim(UDP, "10.0.0.1", 53, Opens::All);
     owner.steering.release(&key(UDP, "10.0.0.1", 53)).unwrap();
-    owner.steering.claim(&one_more, true).unwrap();
+    owner.steering.claim(&one_more, Opens::All).unwrap();
 }
 
 #[test]
@@ -312,4 +312,24 @@ fn queue_beyond_the_table_and_other_sockets_are_refused() {
     let udp = UdpSocket::bind("0.0.0.0:0").unwrap();
     let error = owner.steering.own_queue(1, udp.as_fd()).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EOPNOTSUPP));
+}
+
+#[test]
+fn a_counted_claim_opens_so_many_connections() {
+    let owner = Owner::new();
+    let syn = |host: u8| frame::tcp_from(&format!("10.0.0.{host}:4000"), "10.0.0.1:80", SYN);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::Next(2));
+    owner.check(&syn(2), Redirect);
+    owner.check(&syn(3), Redirect);
+    owner.check(&syn(4), Pass);
+    // Again from those that were counted: they are ours already.
+    owner.check(&syn(2), Redirect);
+    owner.check(&syn(3), Redirect);
+    owner.check(&frame::tcp("10.0.0.1:80", ACK), Redirect);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::Next(1));
+    owner.check(&syn(3), Redirect);
+    owner.check(&syn(4), Redirect);
+    owner.check(&syn(5), Pass);
+    owner.claim(TCP, "10.0.0.1", 80, Opens::None);
+    owner.check(&syn(2), Pass);
 }

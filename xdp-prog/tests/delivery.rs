@@ -7,7 +7,7 @@ use common::network::{ADDRESS_V4, Network};
 use common::receiver::Receiver;
 use std::net::UdpSocket;
 use std::time::Duration;
-use xdp_prog::{AttachedMode, ClaimKey, Mode, Steering};
+use xdp_prog::{AttachedMode, ClaimKey, Mode, Opens, Steering};
 
 const CLAIMED: u16 = 7_000;
 const UNCLAIMED: u16 = 7_001;
@@ -30,7 +30,7 @@ fn datagram(port: u16, payload: &[u8]) -> Vec<u8> {
 }
 
 fn claim(steering: &Steering) {
-    steering.claim(&ClaimKey::new(UDP, ADDRESS_V4.parse().unwrap(), CLAIMED), true).unwrap();
+    steering.claim(&ClaimKey::new(UDP, ADDRESS_V4.parse().unwrap(), CLAIMED), Opens::All).unwrap();
 }
 
 fn claimed_arrives_and_unclaimed_goes_to_the_kernel(mode: Mode, expected: AttachedMode) {

@@ -9,7 +9,7 @@ use common::receiver::Receiver;
 use libbpf_sys as sys;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use xdp_prog::{AttachedMode, ClaimKey, Mode, Steering};
+use xdp_prog::{AttachedMode, ClaimKey, Mode, Opens, Steering};
 
 /// A forked child. It is killed with SIGKILL when it is dropped, or when the test's thread ends.
 struct Child {
@@ -166,7 +166,7 @@ fn process_that_gave_up_its_privileges_owns_queues_and_claims() {
         }
         steering.own_queue(0, receiver.fd())?;
         let key = ClaimKey::new(frame::TCP, ADDRESS_V4.parse().expect("an address"), 80);
-        steering.claim(&key, true)?;
+        steering.claim(&key, Opens::All)?;
         steering.release(&key)
     });
     assert_eq!(child.exit_status(), 0);
@@ -233,7 +233,7 @@ fn foreign_program_is_refused_and_left_alone() {
 #[test]
 fn program_of_our_name_with_other_maps_is_foreign() {
     let network = Network::new();
-    attach_by_netlink(&network, &pass_everything(c"userstack_4"), sys::XDP_FLAGS_DRV_MODE);
+    attach_by_netlink(&network, &pass_everything(c"userstack_5"), sys::XDP_FLAGS_DRV_MODE);
     let error = Steering::attach(network.index, Mode::Auto).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
 }

@@ -19,7 +19,7 @@ use userstack_bench::{
     responder::{self, ANSWER_LEN_MAX},
     termination,
 };
-use xdp_prog::{ClaimKey, Mode, Steering};
+use xdp_prog::{ClaimKey, Mode, Opens, Steering};
 use xsk_rs::{
     CompQueue, FillQueue, FrameDesc, RxQueue, Socket, TxQueue, Umem,
     config::{BindFlags, Interface, LibxdpFlags, SocketConfig, UmemConfig},
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rings = Rings::open(Interface::new(interface))?;
     let steering = Steering::attach(interface_index, mode)?;
     steering.own_queue(QUEUE, rings.descriptor())?;
-    steering.claim(&ClaimKey::new(libc::IPPROTO_TCP as u8, (*address.ip()).into(), address.port()), true)?;
+    steering.claim(&ClaimKey::new(libc::IPPROTO_TCP as u8, (*address.ip()).into(), address.port()), Opens::All)?;
     respond(&mut rings)?;
     Ok(())
 }

@@ -48,7 +48,7 @@ fn listen_too(world: &mut World, fd: RawFd, key: Key, backlog: usize) -> Result<
     }
     // accept(2) looks at the shadow after the stack's own queue, and must not wait in it.
     sys::set_nonblocking(fd, true)?;
-    let listener = Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false };
+    let listener = Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None };
     world.description(key)?.role = Role::Listener(listener);
     world.has_new_listeners = true;
     epoll::watch_new_listener(world, key);

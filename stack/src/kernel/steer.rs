@@ -1,7 +1,7 @@
 //! Claims in the steering program: [`Steer`] on the interfaces whose queues this process owns.
 
 use crate::Errno;
-use crate::outside::{Claim, Protocol, Steer};
+use crate::outside::{Claim, Opens, Protocol, Steer};
 use std::sync::Arc;
 use xdp_prog::{ClaimKey, Steering};
 
@@ -20,8 +20,13 @@ impl KernelSteer {
 }
 
 impl Steer for KernelSteer {
-    fn claim(&mut self, claim: Claim, opens: bool) -> Result<(), Errno> {
+    fn claim(&mut self, claim: Claim, opens: Opens) -> Result<(), Errno> {
         let key = key(claim);
+        let opens = match opens {
+            Opens::None => xdp_prog::Opens::None,
+            Opens::Next(count) => xdp_prog::Opens::Next(count),
+            Opens::All => xdp_prog::Opens::All,
+        };
         let claimed = self.interfaces.iter().try_for_each(|steering| steering.claim(&key, opens));
         claimed.map_err(|error| {
             tracing::debug!(%error, ?claim, "cannot claim");
@@ -74,10 +79,10 @@ mod tests {
         let shares = two_shares();
         let mut steer = KernelSteer::new(shares.to_vec());
         for claim in [claim(Protocol::Tcp, "10.0.0.1", 80), claim(Protocol::Udp, "::", 53)] {
-            steer.claim(claim, true).unwrap();
-            steer.claim(claim, false).unwrap();
+            steer.claim(claim, Opens::All).unwrap();
+            steer.claim(claim, Opens::None).unwrap();
             shares.iter().for_each(|share| share.release(&key(claim)).unwrap());
-            steer.claim(claim, true).unwrap();
+            steer.claim(claim, Opens::Next(1)).unwrap();
             steer.release(claim);
             assert!(shares.iter().all(|share| share.release(&key(claim)).is_err()));
         }
@@ -88,11 +93,11 @@ mod tests {
         let [with_room, full] = two_shares();
         for count in 0..CLAIMS_MAX {
             let address = IpAddr::from((count >> 16).to_be_bytes());
-            full.claim(&ClaimKey::new(libc::IPPROTO_UDP as u8, address, count as u16), true).unwrap();
+            full.claim(&ClaimKey::new(libc::IPPROTO_UDP as u8, address, count as u16), xdp_prog::Opens::All).unwrap();
         }
         let mut steer = KernelSteer::new(vec![with_room.clone(), full]);
         let claim = claim(Protocol::Tcp, "10.0.0.1", 80);
-        assert_eq!(steer.claim(claim, true), Err(Errno::ENOBUFS));
+        assert_eq!(steer.claim(claim, Opens::All), Err(Errno::ENOBUFS));
         with_room.release(&key(claim)).unwrap_err();
     }
 }

@@ -5,7 +5,7 @@ use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
 use crate::limits::{FIN_WAIT_2_LEN, ORPHAN_LEN, RECEIVE_BUFFER_LEN};
 use crate::listener::Listener;
-use crate::outside::{Hop, LinkId};
+use crate::outside::{Hop, LinkId, Opens};
 use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::stack::Stack;
@@ -233,6 +233,12 @@ impl Stack {
         if let Some(listener) = self.listeners.get_mut(listener.0) {
             listener.options = options;
         }
+    }
+
+    /// Which new connections are steered to a listener from now on; the kernel's listener has the others.
+    pub fn tcp_admit(&mut self, listener: ListenerId, opens: Opens) {
+        let claims = self.listeners.get(listener.0).map_or(&[][..], |listener| &listener.claims);
+        claims.iter().for_each(|&claim| self.claims.set_opens(claim, opens));
     }
 
     /// Takes an established flow from the accept queue; its token is 0.

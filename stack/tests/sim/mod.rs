@@ -3,7 +3,7 @@
 use stack::limits::LINK_HEADER_LEN_MAX;
 use stack::link::fault::{Fault, FaultClock, Faults};
 use stack::link::wire::{WireClock, WireConfig, wire};
-use stack::outside::{Claim, Hop, InterfaceId, NextHop, Routes, Steer};
+use stack::outside::{Claim, Hop, InterfaceId, NextHop, Opens, Routes, Steer};
 use stack::socket::tcp::{ListenAddress, TcpOptions};
 use stack::socket::{FlowId, ListenerId};
 use stack::stack::Stack;
@@ -44,10 +44,10 @@ impl Routes for FlatRoutes {
 
 /// What a stack has claimed, for the test to look at.
 #[derive(Clone, Default)]
-pub struct Claims(pub Arc<Mutex<HashMap<Claim, bool>>>);
+pub struct Claims(pub Arc<Mutex<HashMap<Claim, Opens>>>);
 
 impl Steer for Claims {
-    fn claim(&mut self, claim: Claim, opens: bool) -> Result<(), Errno> {
+    fn claim(&mut self, claim: Claim, opens: Opens) -> Result<(), Errno> {
         self.0.lock().unwrap().insert(claim, opens);
         Ok(())
     }

@@ -1,0 +1,93 @@
+//! Inherited listeners: where several processes wait on one listening socket, each is steered the connections that it
+//! waits for.
+//!
+//! Who owns a receive queue could have every connection that comes in by it. A server whose processes each serve one
+//! connection at a time (Apache's prefork, gunicorn) would then have all clients wait for one process, while the others
+//! sleep in accept(2) on the kernel's socket. So where a listener is inherited, the owner is steered as many new
+//! connections as threads of its own wait for one. The others pass to the kernel's listener, and wake whoever waits
+//! there. An event loop is steered all of them, since it soon accepts again.
+
+use crate::description::Role;
+use crate::thread;
+use crate::world::World;
+use stack::outside::Opens;
+use stack::slab::Key;
+
+/// What this process is steered of an inherited listener's new connections.
+#[derive(Debug, Clone, Copy)]
+pub struct Admission {
+    /// Threads that wait for one each.
+    waiting: u32,
+    /// What the steering program was told.
+    pub opens: Opens,
+}
+
+/// None for now; who was steered here stays ours.
+const NONE_NOW: Opens = Opens::Next(0);
+
+/// In a child of fork(2), the listeners are inherited. Nobody waits yet.
+pub fn inherit(world: &mut World) {
+    let World { descriptions, inherited, .. } = world;
+    let is_listener = |role: &Role| matches!(role, Role::Listener(_));
+    let listeners = descriptions.iter().filter(|(_, description)| is_listener(&description.role));
+    *inherited = listeners.map(|(key, _)| key).collect();
+    for &key in &*inherited {
+        if let Some(description) = descriptions.get_mut(key)
+            && let Role::Listener(listener) = &mut description.role
+        {
+            listener.admission = Some(Admission { waiting: 0, opens: NONE_NOW });
+        }
+    }
+    world.is_shut = true;
+}
+
+/// A thread comes to wait for a connection of one of `sockets`, in accept(2) or poll(2). Returns the inherited listeners
+/// among them, at which it is counted.
+pub fn begin(world: &mut World, sockets: impl Iterator<Item = Key>) -> Vec<Key> {
+    if world.inherited.is_empty() {
+        return Vec::new();
+    }
+    let listeners: Vec<Key> = sockets.filter(|key| world.inherited.contains(key)).collect();
+    listeners.iter().for_each(|&key| count(world, key, |waiting| waiting.saturating_add(1)));
+    listeners
+}
+
+/// A thread comes to wait in an epoll instance; as `begin`.
+pub fn begin_in_set(world: &mut World, set: Key) -> Vec<Key> {
+    if world.inherited.is_empty() || !(thread::serves_one_by_one() || world.is_shut) {
+        return Vec::new();
+    }
+    let World { descriptions, inherited, .. } = &*world;
+    let is_in_set = |key: &Key| descriptions.get(*key).is_some_and(|listener| listener.is_in(set));
+    let listeners: Vec<Key> = inherited.iter().copied().filter(is_in_set).collect();
+    if thread::serves_one_by_one() {
+        return begin(world, listeners.into_iter());
+    }
+    world.is_shut = false;
+    listeners.into_iter().for_each(|key| admit(world, key, |_| Opens::All));
+    Vec::new()
+}
+
+/// It waits no longer where it was counted.
+pub fn end(world: &mut World, listeners: Vec<Key>) {
+    listeners.into_iter().for_each(|key| count(world, key, |waiting| waiting.saturating_sub(1)));
+}
+
+fn count(world: &mut World, key: Key, change: impl FnOnce(u32) -> u32) {
+    world.is_shut = true;
+    admit(world, key, |admission| {
+        admission.waiting = change(admission.waiting);
+        Opens::Next(admission.waiting)
+    });
+}
+
+fn admit(world: &mut World, key: Key, decide: impl FnOnce(&mut Admission) -> Opens) {
+    let Ok(description) = world.description(key) else { return };
+    let Role::Listener(listener) = &mut description.role else { return };
+    let (Some(admission), id) = (&mut listener.admission, listener.id) else { return };
+    admission.opens = decide(admission);
+    let opens = admission.opens;
+    if let (Some(id), Some(stack)) = (id, world.stack()) {
+        stack.tcp_admit(id, opens);
+    }
+}
