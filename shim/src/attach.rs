@@ -9,12 +9,13 @@ use crate::config::{self, Settings};
 use crate::description::Role;
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
-use crate::limits::{ATTACH_RETRY, SPARE_SOCKETS, UMEM_FRAMES};
+use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
 use crate::{args, clock, fd_table, fork, keeper, sys};
 use fd_table::Entry;
 use stack::kernel::interface::Interface;
+use stack::kernel::loopback;
 use stack::kernel::netlink::NetlinkRoutes;
 use stack::kernel::steer::KernelSteer;
 use stack::kernel::xsk::{self, XskLink};
@@ -73,6 +74,11 @@ impl Network {
     /// Whether this process has taken a queue.
     pub fn is_attached(&self) -> bool {
         self.rings().next().is_some()
+    }
+
+    /// Whether connections within this host are ours.
+    pub fn serves_loopback(&self) -> bool {
+        self.interfaces.iter().any(|served| served.interface.is_loopback)
     }
 
     /// Whether a reply to a packet that leaves by `hop` comes to this process, at whichever queue it arrives.
@@ -152,9 +158,13 @@ impl Network {
 
 impl Served {
     fn prepare(name: &std::ffi::CStr, mode: Mode) -> io::Result<Served> {
-        let interface = Interface::query(name)?;
+        let mut interface = Interface::query(name)?;
+        if interface.is_loopback {
+            loopback::admit_own_packets()?;
+            interface.mtu = interface.mtu.min(LOOPBACK_MTU);
+        }
         let steering = Steering::attach(interface.index, mode)?;
-        if steering.attached_mode() == AttachedMode::Generic && mode != Mode::Generic {
+        if steering.attached_mode() == AttachedMode::Generic && mode != Mode::Generic && !interface.is_loopback {
             tracing::warn!(interface = ?name, "the steering program is attached in generic mode: it is slower");
         }
         let queues = interface.rx_queues as usize;

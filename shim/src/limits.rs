@@ -67,6 +67,10 @@ pub const SPARE_SOCKETS: usize = 8;
 /// all workers of its user together. Few enough to stay in a processor's cache.
 pub const UMEM_FRAMES: u32 = 2048;
 
+/// The largest packet that we send on the loopback, whose own MTU of 65,536 is as large as a flow's buffers: several
+/// have to fit these, or each would wait for the ACK of the one before.
+pub const LOOPBACK_MTU: usize = 9000;
+
 /// Bytes that sendfile(2) reads at once.
 pub const SENDFILE_PIECE_LEN: usize = 32 << 10;
 

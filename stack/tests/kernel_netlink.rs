@@ -3,6 +3,7 @@
 mod rig;
 
 use rig::{Rig, VETH, veth};
+use stack::kernel::interface::Interface;
 use stack::kernel::netlink::NetlinkRoutes;
 use stack::outside::{Hop, InterfaceId, NextHop, Routes};
 use stack::{Duration, Errno, Instant};
@@ -129,6 +130,22 @@ fn this_host_and_other_interfaces_are_the_kernels() {
             assert_eq!(hop(&mut routes, remote), Hop::Kernel, "{remote}");
         }
         assert_eq!(hop(&mut routes, "fe80::1"), Hop::Kernel, "an address that needs a scope");
+    });
+}
+
+#[test]
+fn this_host_is_reached_over_the_loopback_when_it_is_ours() {
+    let rig = Rig::new(1500, 1);
+    rig.near(|| {
+        let loopback = Interface::query(c"lo").expect("a loopback");
+        let mut routes = NetlinkRoutes::new(&[veth(), loopback]).expect("netlink sockets");
+        for remote in ["127.0.0.1", "127.8.8.8", "10.0.0.1", "::1", "fd00::1"] {
+            let Hop::Ready(next_hop) = hop(&mut routes, remote) else { panic!("{remote}: no neighbour is needed") };
+            let source = if remote == "127.8.8.8" { "127.0.0.1" } else { remote };
+            assert_eq!((next_hop.interface, next_hop.source), (InterfaceId(1), address(source)));
+            assert_eq!(used(&next_hop)[..12], [0; 12]);
+        }
+        assert_eq!(ready(&mut routes, "10.0.0.2").interface, InterfaceId(0));
     });
 }
 

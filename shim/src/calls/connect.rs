@@ -11,7 +11,7 @@ use stack::outside::Hop;
 use stack::slab::Key;
 use stack::socket::FlowId;
 use stack::{Errno, Readiness};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 
 /// connect(2), or `None` when the kernel is to do it.
@@ -117,6 +117,7 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
         world.give_to_kernel(key);
         return Ok(Begun::Kernel);
     };
+    let remote = SocketAddr::new(this_host_if_any(remote.ip(), local_ip), remote.port());
     let hop = match network.stack.route(local_ip, remote.ip(), clock::now()) {
         Hop::Ready(hop) | Hop::Resolving(hop) => hop,
         Hop::Unreachable(errno) => return Err(errno),
@@ -140,6 +141,15 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
     world.announce(key, Readiness::default());
     Ok(Begun::Now)
+}
+
+/// Where a connect to `0.0.0.0` or `::` leads: to this host, at the address that the socket is bound to.
+fn this_host_if_any(remote: IpAddr, local: Option<IpAddr>) -> IpAddr {
+    match remote {
+        IpAddr::V4(ip) if ip.is_unspecified() => local.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    }
 }
 
 /// Where the kernel's socket is bound: port 0 if it is not.

@@ -42,7 +42,11 @@ fn listen_too(world: &mut World, fd: RawFd, key: Key, backlog: usize) -> Result<
         return Ok(());
     }
     attach::prepare(world);
-    if world.network.is_none() || is_loopback(fd)? {
+    let Some(network) = &world.network else {
+        world.give_to_kernel(key);
+        return Ok(());
+    };
+    if !network.serves_loopback() && is_loopback(fd)? {
         world.give_to_kernel(key);
         return Ok(());
     }

@@ -35,6 +35,8 @@ pub struct Interface {
     pub mtu: usize,
     /// The MAC address.
     pub mac: [u8; 6],
+    /// Whether it is the loopback.
+    pub is_loopback: bool,
     /// How many receive queues are in use.
     pub rx_queues: u32,
 }
@@ -62,6 +64,7 @@ impl Interface {
             name: name.to_owned(),
             index: index as u32,
             mtu: mtu as usize,
+            is_loopback: address.sa_family == libc::ARPHRD_LOOPBACK,
             mac: std::array::from_fn(|byte| address.sa_data[byte] as u8),
             rx_queues: rx_queues(&socket, name)?,
         })
@@ -117,7 +120,7 @@ mod tests {
     #[test]
     fn the_loopback_is_known() {
         let loopback = Interface::query(c"lo").expect("a loopback");
-        assert_eq!((loopback.mac, loopback.rx_queues), ([0; 6], 1));
+        assert_eq!((loopback.mac, loopback.is_loopback, loopback.rx_queues), ([0; 6], true, 1));
         assert!(loopback.index > 0 && loopback.mtu > 0);
     }
 

@@ -4,6 +4,7 @@
 pub mod arena;
 mod fork;
 pub mod interface;
+pub mod loopback;
 pub mod netlink;
 pub mod steer;
 mod sys;

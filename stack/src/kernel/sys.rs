@@ -96,6 +96,18 @@ pub(super) fn read_file(path: &CStr) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Writes a few bytes at once into a file that is there: a setting of proc(5).
+pub(super) fn write_setting(path: &CStr, value: &[u8]) -> io::Result<()> {
+    let path_ptr = path.as_ptr();
+    let flags = libc::O_WRONLY | libc::O_CLOEXEC;
+    // SAFETY: a live path that ends in a zero byte.
+    let fd = check(unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path_ptr, flags, 0) })?;
+    let file = OwnFd(fd as RawFd);
+    let value_ptr = value.as_ptr();
+    // SAFETY: the kernel reads `value.len()` live bytes.
+    check(unsafe { libc::syscall(libc::SYS_write, file.0, value_ptr, value.len()) }).map(drop)
+}
+
 /// A system call's result, or the errno that it left.
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }

@@ -4,7 +4,9 @@ use super::socket::Requests;
 use crate::limits::LINK_HEADER_LEN_MAX;
 use crate::outside::InterfaceId;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::{InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, VlanProtocol};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkLayerType, LinkMessage, VlanProtocol,
+};
 use std::net::IpAddr;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -17,6 +19,8 @@ pub(super) struct Device {
     pub interface: InterfaceId,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
+    /// Whether it is the loopback: it has no neighbours, and its Ethernet headers say nothing.
+    pub is_loopback: bool,
     mac: [u8; 6],
     tag: Option<Tag>,
 }
@@ -40,6 +44,7 @@ pub(super) fn find(requests: &mut Requests, index: u32, interfaces: &[u32]) -> O
 
 fn understand(answer: &LinkMessage, interfaces: &[u32]) -> Option<Device> {
     let (mut mac, mut mtu, mut below, mut tag) = (None, None, None, None);
+    let on = |index, mac, mtu, tag| ours(answer, index, interfaces, mac, mtu, tag);
     for attribute in &answer.attributes {
         match attribute {
             LinkAttribute::Address(address) => mac = address.as_slice().try_into().ok(),
@@ -47,16 +52,24 @@ fn understand(answer: &LinkMessage, interfaces: &[u32]) -> Option<Device> {
             LinkAttribute::Link(index) => below = Some(*index),
             LinkAttribute::LinkInfo(infos) => tag = infos.iter().find_map(vlan),
             // The index of what is below it is one of another namespace's.
-            LinkAttribute::LinkNetNsId(_) => return ours(answer.header.index, interfaces, mac?, mtu?, None),
+            LinkAttribute::LinkNetNsId(_) => return on(answer.header.index, mac?, mtu?, None),
             _ => (),
         }
     }
-    ours(answer.header.index, interfaces, mac?, mtu?, None).or_else(|| ours(below?, interfaces, mac?, mtu?, Some(tag?)))
+    on(answer.header.index, mac?, mtu?, None).or_else(|| on(below?, mac?, mtu?, Some(tag?)))
 }
 
-fn ours(index: u32, interfaces: &[u32], mac: [u8; 6], mtu: u16, tag: Option<Tag>) -> Option<Device> {
+fn ours(
+    answer: &LinkMessage,
+    index: u32,
+    interfaces: &[u32],
+    mac: [u8; 6],
+    mtu: u16,
+    tag: Option<Tag>,
+) -> Option<Device> {
     let place = interfaces.iter().position(|interface| *interface == index)?;
-    Some(Device { interface: InterfaceId(place as u16), mtu, mac, tag })
+    let is_loopback = answer.header.link_layer_type == LinkLayerType::Loopback;
+    Some(Device { interface: InterfaceId(place as u16), mtu, is_loopback, mac, tag })
 }
 
 fn vlan(info: &LinkInfo) -> Option<Tag> {
@@ -124,7 +137,7 @@ mod tests {
     #[test]
     fn headers_have_a_tag_or_not() {
         let check = |tag, remote: &str, expected: &[u8]| {
-            let device = Device { interface: InterfaceId(0), mtu: 1500, mac: [2; 6], tag };
+            let device = Device { interface: InterfaceId(0), mtu: 1500, is_loopback: false, mac: [2; 6], tag };
             let (header, len) = device.header([1; 6], remote.parse().expect("an address"));
             assert_eq!(header[..12], [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2]);
             assert_eq!(&header[12..usize::from(len)], expected);

@@ -133,7 +133,10 @@ impl Routes for NetlinkRoutes {
             Ok(Way::Kernel) => return Hop::Kernel,
             Err(errno) => return Hop::Unreachable(errno),
         };
-        let found = self.neighbour(route.device, route.neighbour, now);
+        let found = match device.is_loopback {
+            true => Found::Usable([0; 6]),
+            false => self.neighbour(route.device, route.neighbour, now),
+        };
         let (header, header_len) = device.header(if let Found::Usable(mac) = found { mac } else { [0; 6] }, remote);
         let next_hop = NextHop {
             interface: device.interface,

@@ -8,10 +8,10 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use std::net::IpAddr;
 
-/// A route to somewhere else.
+/// A route that packets can be sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Route {
-    /// The index of the device that it leads through.
+    /// The index of the device that it leads through; to this host itself that is the loopback.
     pub device: u32,
     /// The gateway, or the destination itself where it is on the link.
     pub neighbour: IpAddr,
@@ -21,7 +21,7 @@ pub(super) struct Route {
     pub mtu: Option<u16>,
 }
 
-/// Asks for the route to `remote`; `None` is one that stays with the kernel: this host itself, or no unicast at all.
+/// Asks for the route to `remote`; `None` is one that stays with the kernel: no unicast.
 ///
 /// # Errors
 /// `ENETUNREACH`, `EHOSTUNREACH`; `EACCES` and `EINVAL` for routes that prohibit and swallow.
@@ -29,7 +29,7 @@ pub(super) fn find(requests: &mut Requests, local: Option<IpAddr>, remote: IpAdd
     let question = RouteNetlinkMessage::GetRoute(question(local, remote));
     let Some(RouteNetlinkMessage::NewRoute(answer)) = requests.ask(question, 0)? else { return Err(Errno::EINVAL) };
     match answer.header.kind {
-        RouteType::Unicast => Ok(understand(&answer, local, remote)),
+        RouteType::Unicast | RouteType::Local => Ok(understand(&answer, local, remote)),
         RouteType::Unreachable => Err(Errno::EHOSTUNREACH),
         RouteType::Prohibit => Err(Errno::EACCES),
         RouteType::BlackHole => Err(Errno::EINVAL),
