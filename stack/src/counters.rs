@@ -36,6 +36,14 @@ counters! {
     challenge_acks_sent,
     /// Segments dropped because their RST, SYN or ACK is not acceptable (RFC 5961).
     drop_unacceptable,
+    /// ICMP errors received that quote a packet of ours.
+    icmp_errors,
+    /// Drops: ICMP errors about what was not sent (RFC 5927), or that say nothing new.
+    drop_icmp,
+    /// Times that a flow's path turned out to be narrower than was known.
+    path_mtus_lowered,
+    /// Of these, the times that no router said so (RFC 4821).
+    black_holes,
     /// Probes sent to a peer that is silent: keepalive.
     probes_sent,
     /// Flows given up because the peer did not answer.

@@ -1,5 +1,6 @@
 //! The way out: what a flow has to say goes through smoltcp into a free frame, and onto its link.
 
+use crate::Errno;
 use crate::Instant;
 use crate::flow::Owner;
 use crate::frame_device::{Finished, FrameDevice};
@@ -9,7 +10,6 @@ use crate::outside::{Hop, LinkId, NextHop};
 use crate::packet;
 use crate::slab::Key;
 use crate::stack::Stack;
-use crate::{Errno, limits};
 use smoltcp::iface::PollResult;
 use smoltcp::socket::tcp::State;
 
@@ -30,6 +30,7 @@ impl Stack {
     pub(crate) fn egress(&mut self, key: Key, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.dirty = false;
+        self.widen_path_if_due(key, now);
         let mut sent = Sent::Yes;
         for _ in 0..SEGMENTS_PER_EGRESS {
             sent = self.egress_one(key, now);
@@ -56,6 +57,10 @@ impl Stack {
         }
         let due = flow.due().map(|(at, _)| at);
         let rewinds = flow.recovers() && flow.loss.wants_rewind(now);
+        if flow.loss.take_stuck() {
+            self.suspect_black_hole(key, now);
+        }
+        let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
         let loss_at = if flow.recovers() { flow.loss.deadline() } else { None };
         let nagle = flow.loss.nagle(!flow.options.nodelay, flow.socket().send_queue());
         flow.socket_mut().set_nagle_enabled(nagle);
@@ -115,6 +120,10 @@ impl Stack {
                     return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
                 }
                 self.outgoing.set_packet_len(segment.packet_len());
+                if flow.may_fragment() {
+                    self.identification = self.identification.wrapping_add(1);
+                    packet::allow_fragments(self.outgoing.packet_with_room(), self.identification);
+                }
             }
             let queued = match self.outgoing.finish(header) {
                 Some(Finished::Frame(frame)) => port.push(frame, now, &mut self.counters),
@@ -173,12 +182,7 @@ impl Stack {
         if !on_link && let Some(link) = self.ports.iter().position(|port| port.interface == next_hop.interface) {
             flow.link = LinkId(link as u16);
         }
-        let link_mtu = self.ports[usize::from(flow.link.0)].link.mtu();
-        let mtu = link_mtu.min(usize::from(next_hop.mtu)).max(limits::MTU_MIN);
-        let interface = self.interface_for(mtu);
-        if let Some(flow) = self.flows.get_mut(key) {
-            flow.interface = interface;
-        }
+        self.fit_mtu(key, next_hop.mtu.into(), self.now);
     }
 
     /// No way to the peer. That ends a connect(2); an open flow goes on trying, as on Linux.
@@ -187,6 +191,7 @@ impl Stack {
         let now = self.now;
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.resolving_since = None;
+        flow.soft_error = Some(errno);
         match flow.socket().state() {
             State::SynSent => self.fail(key, errno),
             State::Closed if flow.owner == Owner::Nobody => {

@@ -6,14 +6,17 @@ use crate::flow_table::FlowKey;
 use crate::limits::SYN_LAST_WAIT;
 use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
-use crate::packet::{self, Segment};
+use crate::packet::{self, MSS_MIN, Segment};
+use crate::path_mtu::PathMtu;
 use crate::patience::Patience;
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
 use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::slab::Key;
+use crate::socket::ip::{IpOptions, MtuDiscovery};
 use crate::socket::tcp::{TcpOptions, TcpState};
+use crate::timestamps::OPTION_LEN;
 use crate::wire_state::WireState;
 use crate::{Errno, Instant};
 use smoltcp::iface::{SocketHandle, SocketSet};
@@ -58,6 +61,8 @@ pub struct Flow {
     pub link: LinkId,
     /// Which smoltcp interface (MTU) it runs on.
     pub interface: usize,
+    /// What its path lets through, where that is less than its route says.
+    pub path_mtu: Option<PathMtu>,
     /// The claim that brings its segments here; `None` once a TIME-WAIT entry has taken it over.
     pub claim: Option<ClaimId>,
     /// What setsockopt asked.
@@ -74,6 +79,8 @@ pub struct Flow {
     pub peer_closed: bool,
     /// Why it died, until somebody asks.
     pub cause: Option<Errno>,
+    /// What the network has said since the peer was last heard (RFC 1122, 4.2.3.9): why the peer is silent, if it stays so.
+    pub soft_error: Option<Errno>,
     /// When to stop waiting for the peer, in a state that must not last.
     pub give_up_at: Option<Instant>,
     /// When the timer wheel will look at it.
@@ -108,6 +115,7 @@ impl Flow {
             next_hop: None,
             link: LinkId(0),
             interface: 0,
+            path_mtu: None,
             claim: None,
             options: TcpOptions::default(),
             active: false,
@@ -116,6 +124,7 @@ impl Flow {
             established: false,
             peer_closed: false,
             cause: None,
+            soft_error: None,
             give_up_at: None,
             armed_at: None,
             armed_later_at: None,
@@ -139,6 +148,7 @@ impl Flow {
         self.challenged_at = None;
         self.retransmissions = 0;
         self.next_hop = None;
+        self.path_mtu = None;
         self.claim = None;
         self.active = false;
         self.shut_read = false;
@@ -146,6 +156,7 @@ impl Flow {
         self.established = false;
         self.peer_closed = false;
         self.cause = None;
+        self.soft_error = None;
         self.give_up_at = None;
         self.armed_at = None;
         self.armed_later_at = None;
@@ -201,6 +212,45 @@ impl Flow {
     pub fn has_sent_last_syn(&self, now: Instant) -> bool {
         let is_last_wait = |give_up_at| now + SYN_LAST_WAIT > give_up_at;
         self.socket().state() == State::SynSent && self.give_up_at.is_some_and(is_last_wait)
+    }
+
+    /// The largest payload of a segment over this MTU, in bytes.
+    pub fn send_mss(&self, mtu: usize) -> u32 {
+        let headers_len = if self.key.remote().is_ipv4() { 40 } else { 60 };
+        (mtu as u32 - headers_len).min(self.wire.peer_mss()).max(MSS_MIN) - self.options_len()
+    }
+
+    /// The length of the options that every segment has, in bytes.
+    pub fn options_len(&self) -> u32 {
+        if self.wire.timestamps.recent.is_some() { OPTION_LEN as u32 } else { 0 }
+    }
+
+    /// What setsockopt asked of its version of IP.
+    pub fn ip_options(&self) -> IpOptions {
+        if self.key.remote().is_ipv4() { self.options.v4 } else { self.options.v6 }
+    }
+
+    /// Whether it sends what its path lets through, and no more.
+    pub fn follows_path(&self) -> bool {
+        match self.ip_options().discovery {
+            MtuDiscovery::Dont => self.key.remote().is_ipv6(),
+            MtuDiscovery::Want | MtuDiscovery::Do | MtuDiscovery::Probe => true,
+            MtuDiscovery::Interface | MtuDiscovery::Omit => false,
+        }
+    }
+
+    /// Whether routers may cut up its packets: ip_dont_fragment() of Linux. IPv6's never do.
+    pub fn may_fragment(&self) -> bool {
+        let by_option = match self.ip_options().discovery {
+            MtuDiscovery::Want => self.path_mtu.is_some_and(|path| path.may_fragment),
+            discovery => discovery != MtuDiscovery::Do,
+        };
+        by_option && self.key.remote().is_ipv4()
+    }
+
+    /// The MTU of its route, in bytes, as far as it has asked for one.
+    pub fn route_mtu(&self) -> usize {
+        self.next_hop.map_or(usize::MAX, |(next_hop, _)| next_hop.mtu.into())
     }
 
     /// Whether there are bytes, or a FIN, that the peer has not acknowledged.

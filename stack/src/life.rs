@@ -37,11 +37,10 @@ impl Stack {
         let key = self.new_flow(flow_key, Owner::HalfOpen(listener), options)?;
         self.claims.hold_for_flow(claim);
         self.listeners.get_mut(listener)?.half_open += 1;
-        let interface = self.interface_for(self.ports[usize::from(link.0)].link.mtu());
+        self.flows.get_mut(key)?.link = link;
+        self.fit_mtu(key, usize::MAX, now);
         let flow = self.flows.get_mut(key)?;
         flow.claim = Some(claim);
-        flow.link = link;
-        flow.interface = interface;
         flow.give_up_at = Some(now + SYN_RECEIVED_LEN);
         let local = flow_key.local();
         let endpoint = IpListenEndpoint { addr: Some(local.ip().into()), port: local.port() };
@@ -108,12 +107,13 @@ impl Stack {
         self.ready.push(socket, &mut listener.watch, Readiness::READABLE);
     }
 
-    /// A state that must not last has lasted too long.
-    pub(crate) fn give_up(&mut self, key: Key) {
+    /// Ends a flow for `cause` without a word to the peer: a state that must not last has lasted too long, or there is
+    /// no way to the peer.
+    pub(crate) fn give_up(&mut self, key: Key, cause: Errno) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         match flow.owner {
             Owner::HalfOpen(_) | Owner::Nobody => self.remove_flow(key),
-            Owner::Accept(_) | Owner::Application => self.fail(key, Errno::ETIMEDOUT),
+            Owner::Accept(_) | Owner::Application => self.fail(key, cause),
         }
     }
 

@@ -99,8 +99,30 @@ pub const RESOLVE_LEN: Duration = Duration::from_secs(3);
 /// The largest IP packet that is put together from several frames.
 pub const PACKET_LEN_MAX: usize = 65_535;
 
-/// The smallest MTU that a route may have: IPv6's (RFC 8200, 5), and room for headers and options in any case.
-pub const MTU_MIN: usize = 576;
+/// The smallest MTU that a route or a path may have: Linux's min_pmtu, which leaves 512 bytes of payload.
+pub const MTU_MIN: usize = 552;
+
+/// The smallest MTU of IPv6's links (RFC 8200, 5), and so of its paths.
+pub const MTU_MIN_V6: usize = 1280;
+
+/// Destinations whose path is known to be narrower than its route: 2 MB. The oldest one makes room.
+pub const PATH_MTUS_MAX: usize = 1 << 14;
+
+/// How long a path is taken to be as narrow as a router said (RFC 1191, 6.3; Linux's mtu_expires).
+pub const PATH_MTU_LEN: Duration = Duration::from_secs(600);
+
+/// Path MTUs from here on are rounded down to multiples of `PATH_MTU_STEP`, so that routers, or who pretends to be one,
+/// cannot have more than 1,750 interfaces of smoltcp made: half a megabyte.
+pub const PATH_MTU_STEP_FROM: usize = 2048;
+
+/// See `PATH_MTU_STEP_FROM`: 12 % at most.
+pub const PATH_MTU_STEP: usize = 256;
+
+/// After so many retransmissions by the clock, all unanswered, the path may be a black hole: Linux's tcp_retries1.
+pub const BLACK_HOLE_RETRIES: u32 = 3;
+
+/// Bytes of the segments that are tried first in a black hole of IPv4: Linux's tcp_base_mss (RFC 4821, 7.2).
+pub const BLACK_HOLE_MSS: usize = 1024;
 
 /// Frames of a UMEM, half to receive and half to send: a few bursts, and a window's worth of segments to send.
 pub const UMEM_FRAMES_MIN: u32 = 512;

@@ -118,7 +118,7 @@ impl Stack {
         true
     }
 
-    fn leave_syn_queue(&mut self, flow_key: &FlowKey, listener: Key) {
+    pub(crate) fn leave_syn_queue(&mut self, flow_key: &FlowKey, listener: Key) {
         self.syn_queue.remove(flow_key);
         self.one_less_half_open(listener);
     }
@@ -203,8 +203,8 @@ impl Stack {
         let options = Options::of(packet, &segment);
         flow.wire.begin_at(half_open.isn, Clock::of(flow_key, &self.secret));
         flow.wire.received(packet, &mut segment, &options, at);
-        let mtu = self.interfaces[flow.interface].mtu;
-        flow.loss.received(packet, &mut segment, &options, &flow.wire, mtu, at);
+        flow.loss.set_mss(flow.send_mss(self.interfaces[flow.interface].mtu));
+        flow.loss.received(packet, &mut segment, &options, &flow.wire, at);
         self.ingress(key, &mut Received { link: half_open.link, header: half_open.header(), packet, segment }, at);
         let Some(flow) = self.flows.get_mut(key) else { return };
         let mtu_interface = &mut self.interfaces[flow.interface];
@@ -223,7 +223,8 @@ impl Stack {
     fn send_syn_ack(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
         let (local, remote) = (flow_key.local(), flow_key.remote());
         let headers_len = if local.is_ipv4() { 20 + 20 } else { 40 + 20 };
-        let mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
+        let link_mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
+        let mtu = self.mtu_towards(remote.ip(), link_mtu, now);
         let tcp = TcpRepr {
             control: TcpControl::Syn,
             window_len: WINDOW,

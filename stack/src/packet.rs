@@ -7,6 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The MSS of a peer that names none, in bytes (RFC 9293, 3.7.1).
 pub const MSS_DEFAULT: u16 = 536;
 
+/// The least MSS that smoltcp and Linux take.
+pub const MSS_MIN: u32 = 48;
+
 /// FIN.
 pub const FIN: u8 = 0x01;
 /// SYN.
@@ -218,6 +221,15 @@ pub fn seal(packet: &mut [u8], segment: &Segment) {
     let pseudo_header = checksum::pseudo_header(checksum::sum(addresses), tcp.len());
     let field = !checksum::add(pseudo_header, checksum::sum(tcp));
     tcp[16..18].copy_from_slice(&field.to_be_bytes());
+}
+
+/// Lets routers cut an IPv4 packet up: it needs a number of its own (RFC 6864). Corrects the checksum.
+pub fn allow_fragments(packet: &mut [u8], identification: u16) {
+    packet[4..6].copy_from_slice(&identification.to_be_bytes());
+    packet[6..8].fill(0);
+    packet[10..12].fill(0);
+    let field = !checksum::sum(&packet[..20]);
+    packet[10..12].copy_from_slice(&field.to_be_bytes());
 }
 
 /// Cuts the payload to `payload_len` bytes and takes the FIN away; checksums are not corrected.

@@ -137,7 +137,7 @@ impl Stack {
         self.counters.flows_timed_out += u64::from(due != Due::Probe);
         match due {
             Due::Probe => self.probe(key, now),
-            Due::GiveUp => self.give_up(key),
+            Due::GiveUp => self.give_up(key, self.why_silent(key)),
             Due::Reset => self.reset(key),
         }
         self.mark_dirty(key);
@@ -157,11 +157,17 @@ impl Stack {
         self.answer(link, header, &flow_key, &probe, now);
     }
 
+    /// What the network has said about a peer that is silent; else merely that it is. tcp_write_err() of Linux.
+    fn why_silent(&self, key: Key) -> Errno {
+        self.flows.get(key).and_then(|flow| flow.soft_error).unwrap_or(Errno::ETIMEDOUT)
+    }
+
     /// Ends a flow whose peer has not answered keepalive.
     fn reset(&mut self, key: Key) {
+        let cause = self.why_silent(key);
         let Some(flow) = self.flows.get_mut(key) else { return };
         let before = Before::of(flow);
-        flow.cause = Some(Errno::ETIMEDOUT);
+        flow.cause = Some(cause);
         flow.give_up_at = None;
         flow.socket_mut().abort();
         self.report(key, before);

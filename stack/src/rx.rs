@@ -5,6 +5,7 @@ use crate::acceptance::{self, Acceptance};
 use crate::answer;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
+use crate::icmp;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
 use crate::link::{Frame, Link};
 use crate::outside::LinkId;
@@ -69,18 +70,26 @@ impl Stack {
     }
 
     fn receive_packet(&mut self, link: LinkId, bytes: &mut [u8], now: Instant) {
-        let parsed = packet::link_header_len(bytes).and_then(|len| Ok((len, packet::parse(&bytes[len..])?)));
-        let (header_len, segment) = match parsed {
-            Ok(parsed) => parsed,
-            Err(Malformed::Header) => return self.counters.drop_malformed += 1,
-            Err(Malformed::Checksum) => return self.counters.drop_checksum += 1,
-        };
-        let (header, packet) = bytes.split_at_mut(header_len);
+        match self.dispatch(link, bytes, now) {
+            Ok(()) => {}
+            Err(Malformed::Header) => self.counters.drop_malformed += 1,
+            Err(Malformed::Checksum) => self.counters.drop_checksum += 1,
+        }
+    }
+
+    fn dispatch(&mut self, link: LinkId, bytes: &mut [u8], now: Instant) -> Result<(), Malformed> {
+        let (header, packet) = bytes.split_at_mut(packet::link_header_len(bytes)?);
+        if icmp::is_icmp(packet) {
+            self.receive_error(&icmp::parse(packet)?, now);
+            return Ok(());
+        }
+        let segment = packet::parse(packet)?;
         let received = Received { link, header, packet, segment };
         match self.flow_table.get(&segment.key) {
             Some(key) => self.deliver(key, received, now),
             None => self.receive_without_flow(received, now),
         }
+        Ok(())
     }
 
     /// Feeds a segment to its flow.
@@ -104,14 +113,17 @@ impl Stack {
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
         flow.patience.heard(&flow.wire, now);
-        let mtu = self.interfaces[flow.interface].mtu;
-        let loss = &mut flow.loss;
-        if !loss.received(received.packet, &mut received.segment, &options, &flow.wire, mtu, now) {
+        flow.soft_error = None;
+        if received.segment.has(SYN) {
+            flow.loss.set_mss(flow.send_mss(self.interfaces[flow.interface].mtu));
+        }
+        if !flow.loss.received(received.packet, &mut received.segment, &options, &flow.wire, now) {
             return self.mark_received(key);
         }
         let is_reset = received.segment.has(RST);
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
-        let is_large = usize::from(received.segment.payload_len) > mtu;
+        let link_mtu = self.ports[usize::from(received.link.0)].link.mtu();
+        let is_large = usize::from(received.segment.payload_len) > link_mtu;
         let has_bytes = received.segment.payload_len > 0;
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
         flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));

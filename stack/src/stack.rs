@@ -14,6 +14,7 @@ use crate::limits::{
 use crate::link::{Frame, Link};
 use crate::listener::Listeners;
 use crate::outside::{Hop, InterfaceId, LinkId, Routes, Steer};
+use crate::path_mtu::PathMtus;
 use crate::port_space::PortSpace;
 use crate::readiness::Readiness;
 use crate::ready_list::ReadyList;
@@ -23,8 +24,10 @@ use crate::syn_queue::SynQueue;
 use crate::time_wait::TimeWait;
 use crate::timer_wheel::TimerWheel;
 use crate::tx::Port;
+use ahash::RandomState;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
+use std::collections::HashMap;
 use std::net::IpAddr;
 
 /// A ready socket, as popped from the ready list.
@@ -63,7 +66,10 @@ pub struct Stack {
     pub(crate) challenge_acks: ChallengeAcks,
     pub(crate) ready: ReadyList,
     pub(crate) routes: Box<dyn Routes>,
+    pub(crate) path_mtus: PathMtus,
     pub(crate) interfaces: Vec<MtuInterface>,
+    /// Where an MTU's stands among them.
+    interfaces_by_mtu: HashMap<usize, usize, RandomState>,
     pub(crate) buffers: Buffers,
     pub(crate) outgoing: Outgoing,
     /// Flows that may have something to send.
@@ -74,6 +80,8 @@ pub struct Stack {
     pub(crate) answering: Vec<Key>,
     /// The frames so far of a packet that spans several.
     pub(crate) partial: Vec<u8>,
+    /// Of the latest packet that routers may cut up.
+    pub(crate) identification: u16,
     pub(crate) secret: Secret,
     seed: u64,
     burst: Vec<Frame>,
@@ -99,13 +107,16 @@ impl Stack {
             challenge_acks: ChallengeAcks::new(seed),
             ready: ReadyList::default(),
             routes,
+            path_mtus: PathMtus::new(seed),
             interfaces: Vec::new(),
+            interfaces_by_mtu: HashMap::with_hasher(RandomState::with_seed(seed as usize)),
             buffers: Buffers::default(),
             outgoing: Outgoing::new(),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             answering: Vec::new(),
             partial: Vec::with_capacity(PACKET_LEN_MAX),
+            identification: seed as u16,
             secret: Secret::new(seed),
             seed,
             burst: Vec::with_capacity(BURST_FRAMES_MAX),
@@ -262,7 +273,7 @@ impl Stack {
 
     /// The index of the smoltcp interface for an MTU.
     pub(crate) fn interface_for(&mut self, mtu: usize) -> usize {
-        if let Some(at) = self.interfaces.iter().position(|known| known.mtu == mtu) {
+        if let Some(&at) = self.interfaces_by_mtu.get(&mtu) {
             return at;
         }
         let mut config = Config::new(HardwareAddress::Ip);
@@ -271,6 +282,7 @@ impl Stack {
         let mut interface = Interface::new(config, &mut device, self.now);
         // Whatever address was steered to us is ours.
         interface.set_any_ip(true);
+        self.interfaces_by_mtu.insert(mtu, self.interfaces.len());
         self.interfaces.push(MtuInterface { mtu, interface });
         self.interfaces.len() - 1
     }

@@ -28,6 +28,8 @@ pub struct WireState {
     peer_window_shift: Option<u8>,
     /// The largest segment that the peer takes, as its SYN said.
     peer_mss: Option<u16>,
+    /// The largest segment that the peer was asked to send.
+    advertised_mss: Option<u16>,
     /// RCV.NXT: the next byte that is expected.
     pub rcv_nxt: u32,
     /// The right edge of the window that the peer was really told of.
@@ -114,6 +116,11 @@ impl WireState {
         self.peer_mss.map_or(MSS_DEFAULT.into(), u32::from)
     }
 
+    /// The largest segment that the peer was asked to send, in bytes.
+    pub fn advertised_mss(&self) -> u32 {
+        self.advertised_mss.map_or(MSS_DEFAULT.into(), u32::from)
+    }
+
     /// The shift of the peer's window field, if it scales.
     pub fn peer_window_shift(&self) -> Option<u8> {
         self.peer_window_shift
@@ -145,6 +152,12 @@ impl WireState {
         let window = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
         let is_bare = segment.sequence_len() == 0 && segment.has(ACK);
         is_bare && (segment.seq, segment.ack, window) == (self.rcv_nxt, self.snd_una, self.snd_wnd)
+    }
+
+    /// Whether an ICMP error about a segment at `seq` can be about one of ours: SND.UNA <= SEG.SEQ <= SND.NXT (RFC 5927,
+    /// 4.1, and Linux, which also takes those about bare ACKs).
+    pub fn may_be_under_way(&self, seq: u32) -> bool {
+        self.sent && seq.wrapping_sub(self.snd_una) <= self.unacknowledged_len()
     }
 
     /// An ACK of where the flow stands; the right edge stays where it is.
@@ -183,7 +196,8 @@ impl WireState {
             packet::set_seq(packet, segment, self.snd_nxt);
         }
         if segment.has(SYN) {
-            self.window_shift = Options::of(packet, segment).window_shift.unwrap_or(0);
+            let options = Options::of(packet, segment);
+            (self.window_shift, self.advertised_mss) = (options.window_shift.unwrap_or(0), options.mss);
         }
         if segment.has(ACK) {
             // RFC 7323, 2.2: the window of a SYN is never scaled.

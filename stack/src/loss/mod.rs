@@ -21,7 +21,7 @@ mod timers;
 use crate::packet::{ACK, FIN, MSS_DEFAULT, RST, SYN, Segment, set_window};
 use crate::tcp_options::Options;
 use crate::time_wait::after;
-use crate::timestamps::{self, OPTION_LEN};
+use crate::timestamps;
 use crate::wire_state::WireState;
 use crate::{Duration, Instant};
 use cubic::Cubic;
@@ -29,8 +29,6 @@ use hystart::HyStart;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 
-/// The least segment size that smoltcp and Linux take.
-const MSS_MIN: u32 = 48;
 /// The largest window there is (RFC 7323, 2.3).
 const WINDOW_BYTES_MAX: f64 = 1_073_725_440.0;
 /// Duplicate ACKs of a peer without SACK that mean a loss (RFC 5681, 3.2).
@@ -108,6 +106,8 @@ pub struct Loss {
     /// When the retransmission timer was started, and how often it has fired since something was acknowledged.
     timer_from: Instant,
     backoff: u32,
+    /// It has fired so often that the path may be a black hole.
+    stuck: bool,
     last_sent: Instant,
     /// The end of the segment whose round trip is being measured, and when it was sent.
     timed: Option<(u32, Instant)>,
@@ -146,6 +146,7 @@ impl Loss {
             probe: Probe::None,
             timer_from: Instant::ZERO,
             backoff: 0,
+            stuck: false,
             last_sent: Instant::ZERO,
             timed: None,
             full_until: 0,
@@ -167,30 +168,40 @@ impl Loss {
         }
     }
 
+    /// Segments are to carry no more bytes than this.
+    pub fn set_mss(&mut self, mss: u32) {
+        self.mss = mss;
+    }
+
+    /// What is under way was too big for its path: it is sent again at once, in segments of the size that now holds.
+    /// That is no sign of congestion, so the window stays (tcp_simple_retransmit() of Linux).
+    pub fn send_again(&mut self, now: Instant) {
+        if self.flight() > 0 && self.told > 0 {
+            self.give_up_measuring();
+            self.all_is_lost(now);
+            self.edge = self.allowed();
+            self.stirred = true;
+        }
+    }
+
     /// The round trip that is being measured cannot be told from another one (Karn's algorithm).
     pub fn give_up_measuring(&mut self) {
         self.timed = None;
     }
 
-    /// Follows a segment on its way in, and lowers its window. False if smoltcp need not see it. `mtu` is the path's.
+    /// Follows a segment on its way in, and lowers its window. False if smoltcp need not see it.
     pub fn received(
         &mut self,
         packet: &mut [u8],
         segment: &mut Segment,
         options: &Options,
         wire: &WireState,
-        mtu: usize,
         now: Instant,
     ) -> bool {
         if segment.has(RST) {
             return true;
         }
         if segment.has(SYN) {
-            let headers = u32::from(segment.tcp_start) + 20;
-            let timestamp_len = if options.timestamp.is_some() { OPTION_LEN as u32 } else { 0 };
-            self.mss =
-                u32::from(options.mss.unwrap_or(MSS_DEFAULT)).min((mtu as u32).saturating_sub(headers)).max(MSS_MIN)
-                    - timestamp_len;
             (self.shift, self.sack) = (options.window_shift.unwrap_or(0), options.sack_permitted);
         }
         if !segment.has(ACK) {
@@ -402,7 +413,8 @@ impl Loss {
         self.board.hole(self.resent_below, self.lost_below)
     }
 
-    fn flight(&self) -> u32 {
+    /// How many numbers of sequence space are under way.
+    pub fn flight(&self) -> u32 {
         self.nxt.wrapping_sub(self.una)
     }
 

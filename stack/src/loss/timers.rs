@@ -1,7 +1,7 @@
 //! What the clock decides: the retransmission timeout, the tail-loss probe, and when to start smoltcp again.
 
 use super::{Loss, Phase, Probe};
-use crate::limits::{PROBE_DELAY, RTO_MAX, RTO_MIN};
+use crate::limits::{BLACK_HOLE_RETRIES, PROBE_DELAY, RTO_MAX, RTO_MIN};
 use crate::time_wait::after;
 use crate::{Duration, Instant};
 
@@ -60,6 +60,19 @@ impl Loss {
         self.passed.map(|(_, since)| since + self.rtt.smoothed() / 4)
     }
 
+    /// Whether the timer has fired again although it had fired too often already; said once.
+    pub fn take_stuck(&mut self) -> bool {
+        std::mem::take(&mut self.stuck)
+    }
+
+    /// The network says that it has no route for the segment at `seq`: when that was sent again, its loss was no sign
+    /// of congestion, and the timer need not be the more patient for it (RFC 6069, 3).
+    pub fn revert_backoff(&mut self, seq: u32) {
+        if seq == self.una {
+            self.backoff = self.backoff.saturating_sub(1);
+        }
+    }
+
     fn on_time(&mut self, now: Instant) {
         if self.passed_at().is_some_and(|at| at <= now) {
             self.detect(now);
@@ -80,8 +93,14 @@ impl Loss {
             // RFC 2018, 8: the peer may have thrown away what it said it had.
             self.board.clear();
         }
-        self.phase = Phase::Loss;
         self.backoff += 1;
+        self.stuck = self.backoff > BLACK_HOLE_RETRIES;
+        self.all_is_lost(now);
+    }
+
+    /// Nothing of what is under way will arrive.
+    pub(super) fn all_is_lost(&mut self, now: Instant) {
+        self.phase = Phase::Loss;
         (self.recover, self.lost_below, self.resent_below) = (self.nxt, self.nxt, self.una);
         (self.passed, self.probe, self.duplicate_acks) = (None, Probe::None, 0);
         self.timer_from = now;

@@ -4,7 +4,6 @@ use super::FlowId;
 use super::tcp::TcpState;
 pub use crate::loss::Path;
 use crate::stack::Stack;
-use crate::timestamps::OPTION_LEN;
 use crate::{Duration, Instant};
 
 /// A flow as it stands.
@@ -49,19 +48,16 @@ impl Stack {
     /// TCP_INFO; `None` when the flow is gone.
     pub fn tcp_info(&self, flow: FlowId, now: Instant) -> Option<TcpInfo> {
         let flow = self.flows.get(flow.0)?;
-        let mtu = self.interfaces[flow.interface].mtu as u32;
-        let headers_len = if flow.key.remote().is_ipv4() { 40 } else { 60 };
-        let advertised_mss = mtu - headers_len;
-        let options_len = if flow.wire.timestamps.recent.is_some() { OPTION_LEN as u32 } else { 0 };
-        let send_mss = advertised_mss.min(flow.wire.peer_mss()) - options_len;
+        let mtu = self.interfaces[flow.interface].mtu;
+        let send_mss = flow.send_mss(mtu);
         Some(TcpInfo {
             state: flow.state(),
             probes: flow.patience.probes(),
             send_mss,
-            advertised_mss: advertised_mss - options_len,
+            advertised_mss: flow.wire.advertised_mss() - flow.options_len(),
             unacknowledged: flow.wire.unacknowledged_len().div_ceil(send_mss),
             retransmissions: flow.retransmissions,
-            path_mtu: mtu,
+            path_mtu: mtu as u32,
             path: flow.loss.path(),
             since_data: flow.acks.received_at().map_or(Duration::ZERO, |at| now - at),
             since_heard: now - flow.patience.heard_at(),

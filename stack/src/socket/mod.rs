@@ -1,6 +1,7 @@
 //! What the shim calls: one file a protocol.
 
 pub mod info;
+pub mod ip;
 pub mod tcp;
 
 use crate::slab::Key;

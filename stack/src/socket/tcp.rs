@@ -1,5 +1,6 @@
 //! TCP sockets: connect, listen, accept, send, recv, shutdown, close, as tcp(7) says, never blocking.
 
+use super::ip::IpOptions;
 use super::{FlowId, ListenerId};
 use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
@@ -44,6 +45,10 @@ pub struct TcpOptions {
     pub keepalive_probes: u32,
     /// TCP_USER_TIMEOUT, in milliseconds; 0 is the system's own times.
     pub user_timeout_ms: u32,
+    /// What concerns IPv4.
+    pub v4: IpOptions,
+    /// What concerns IPv6.
+    pub v6: IpOptions,
 }
 
 impl Default for TcpOptions {
@@ -56,6 +61,8 @@ impl Default for TcpOptions {
             keepalive_interval_s: 75,
             keepalive_probes: 9,
             user_timeout_ms: 0,
+            v4: IpOptions::default(),
+            v6: IpOptions::default(),
         }
     }
 }
@@ -133,13 +140,13 @@ impl Stack {
             self.claims.release_by_flow(claim);
             return Err(Errno::ENOBUFS);
         };
-        let link_mtu = self.ports[link].link.mtu();
-        let interface = self.interface_for(link_mtu.min(usize::from(next_hop.mtu)).max(limits::MTU_MIN));
-        let context = self.interfaces[interface].interface.context();
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.claim = Some(claim);
+            flow.link = LinkId(link as u16);
+        }
+        self.fit_mtu(key, next_hop.mtu.into(), now);
         let Some(flow) = self.flows.get_mut(key) else { return Err(Errno::ENOBUFS) };
-        flow.claim = Some(claim);
-        flow.link = LinkId(link as u16);
-        flow.interface = interface;
+        let context = self.interfaces[flow.interface].interface.context();
         flow.watch.token = token;
         flow.give_up_at = Some(now + limits::SYN_SENT_LEN);
         flow.wire.begin_at(isn, Clock::of(&flow_key, &self.secret));
@@ -167,9 +174,10 @@ impl Stack {
         }
     }
 
-    /// SO_ERROR: the flow's cause of death, said once.
+    /// SO_ERROR: the flow's cause of death, or else what the network has said since the peer was last heard; said once.
     pub fn tcp_take_error(&mut self, flow: FlowId) -> Option<Errno> {
-        self.flows.get_mut(flow.0)?.cause.take()
+        let flow = self.flows.get_mut(flow.0)?;
+        flow.cause.take().or_else(|| flow.soft_error.take())
     }
 
     /// Listens, and claims the port: `backlog` flows may wait for accept (Linux lets one more wait).

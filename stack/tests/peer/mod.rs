@@ -24,9 +24,14 @@ impl Peer {
 
     /// A flow that the peer has opened.
     pub fn accepted(options: TcpOptions) -> (Self, FlowId) {
-        let mut peer = Peer::new();
+        Peer::accepted_with(segment(TcpControl::Syn, 5_000, None, &[]), options)
+    }
+
+    /// A flow that the peer has opened by this SYN.
+    pub fn accepted_with(syn: TcpRepr<'_>, options: TcpOptions) -> (Self, FlowId) {
+        let mut peer = Peer { seq: syn.seq_number.0 as u32, ..Peer::new() };
         let listener = peer.script.listen_with(8, options);
-        peer.send(segment(TcpControl::Syn, peer.seq, None, &[]));
+        peer.send(syn);
         let syn_ack = peer.only();
         assert_eq!((syn_ack.control, syn_ack.ack), (TcpControl::Syn, Some(peer.seq + 1)));
         peer.seq += 1;

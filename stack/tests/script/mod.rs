@@ -29,6 +29,8 @@ pub struct Heard {
     pub mss: Option<u16>,
     pub window_scale: Option<u8>,
     pub sack_permitted: bool,
+    /// The packet's identification, where routers may cut it up.
+    pub may_fragment: Option<u16>,
     pub payload: Vec<u8>,
 }
 
@@ -50,14 +52,29 @@ impl Peer {
     /// Sends a segment to the server from `source`.
     pub fn send(&mut self, source: SocketAddr, port: u16, tcp: &TcpRepr<'_>, now: Instant) {
         let tcp = TcpRepr { src_port: source.port(), dst_port: port, ..*tcp };
-        let ip = IpRepr::new(source.ip().into(), self.server.into(), IpProtocol::Tcp, tcp.buffer_len(), 64);
+        let server = self.server.into();
+        self.send_packet(source.ip(), IpProtocol::Tcp, tcp.buffer_len(), now, |payload| {
+            let mut segment = TcpPacket::new_unchecked(payload);
+            tcp.emit(&mut segment, &source.ip().into(), &server, &ChecksumCapabilities::default());
+        });
+    }
+
+    /// Sends an IP packet whose payload of `len` bytes `fill` writes.
+    pub fn send_packet(
+        &mut self,
+        source: IpAddr,
+        protocol: IpProtocol,
+        len: usize,
+        now: Instant,
+        fill: impl FnOnce(&mut [u8]),
+    ) {
+        let ip = IpRepr::new(source.into(), self.server.into(), protocol, len, 64);
         let mut frame = self.end.tx_frame().unwrap();
         frame.set_len(14 + ip.buffer_len());
         frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
         frame[12..14].copy_from_slice(if source.is_ipv4() { &[0x08, 0x00] } else { &[0x86, 0xdd] });
         ip.emit(&mut frame[14..], &ChecksumCapabilities::default());
-        let mut segment = TcpPacket::new_unchecked(&mut frame[14 + ip.header_len()..]);
-        tcp.emit(&mut segment, &source.ip().into(), &self.server.into(), &ChecksumCapabilities::default());
+        fill(&mut frame[14 + ip.header_len()..]);
         self.end.tx_burst(now, &mut vec![frame]);
     }
 
@@ -78,13 +95,14 @@ impl Peer {
 }
 
 fn read(packet: &[u8], at: Instant) -> Heard {
-    let (source, destination, payload): (IpAddr, IpAddr, &[u8]) = if packet[0] >> 4 == 4 {
+    let (source, destination, may_fragment, payload): (IpAddr, IpAddr, Option<u16>, &[u8]) = if packet[0] >> 4 == 4 {
         let ip = Ipv4Packet::new_checked(packet).unwrap();
         assert!(ip.verify_checksum());
-        (ip.src_addr().into(), ip.dst_addr().into(), ip.payload())
+        let may_fragment = (!ip.dont_frag()).then(|| ip.ident());
+        (ip.src_addr().into(), ip.dst_addr().into(), may_fragment, ip.payload())
     } else {
         let ip = Ipv6Packet::new_checked(packet).unwrap();
-        (ip.src_addr().into(), ip.dst_addr().into(), ip.payload())
+        (ip.src_addr().into(), ip.dst_addr().into(), None, ip.payload())
     };
     let tcp = TcpPacket::new_checked(payload).unwrap();
     let tcp = TcpRepr::parse(&tcp, &source.into(), &destination.into(), &ChecksumCapabilities::default()).unwrap();
@@ -99,6 +117,7 @@ fn read(packet: &[u8], at: Instant) -> Heard {
         mss: tcp.max_seg_size,
         window_scale: tcp.window_scale,
         sack_permitted: tcp.sack_permitted,
+        may_fragment,
         payload: tcp.payload.to_vec(),
     }
 }
