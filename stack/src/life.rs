@@ -146,7 +146,8 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let flow_key = flow.key;
         let Some(claim) = flow.claim.take() else { return };
-        let closed = Closed { snd_nxt: flow.wire.snd_nxt, rcv_nxt: flow.wire.rcv_nxt, claim };
+        let recent = flow.wire.timestamps.recent.map(|recent| recent.value);
+        let closed = Closed { snd_nxt: flow.wire.snd_nxt, rcv_nxt: flow.wire.rcv_nxt, recent, claim };
         self.remove_flow(key);
         if let Some(evicted) = self.time_wait.insert(flow_key, closed, now) {
             self.claims.release_by_flow(evicted.claim);

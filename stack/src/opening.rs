@@ -14,9 +14,10 @@ use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
 use crate::rx::{Received, reply_header};
 use crate::slab::Key;
 use crate::stack::Stack;
-use crate::syn_cookie;
+use crate::syn_cookie::{self, Offered};
 use crate::syn_queue::{Due, HalfOpen};
 use crate::tcp_options::Options;
+use crate::time_wait::after;
 use crate::timestamps::Clock;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpTimestampRepr};
@@ -26,6 +27,16 @@ const WINDOW: u16 = if RECEIVE_BUFFER_LEN < u16::MAX as usize { RECEIVE_BUFFER_L
 
 /// The scale of our windows: the same as smoltcp's.
 const WINDOW_SHIFT: u8 = (usize::BITS - RECEIVE_BUFFER_LEN.leading_zeros()).saturating_sub(16) as u8;
+
+/// The SYN-ACK that an ACK answers.
+enum SynAck {
+    /// Of a flow in the SYN queue, sent once, at that time.
+    Once(Instant),
+    /// Of one in the SYN queue, sent several times.
+    Repeated,
+    /// A SYN cookie.
+    Cookie,
+}
 
 impl Stack {
     /// A SYN to a listener. `closed_at` is the SND.NXT of the flow in TIME-WAIT whose 4-tuple it takes over.
@@ -47,18 +58,21 @@ impl Stack {
         };
         if overflows {
             listener.cookies_until = Some(now + SYN_COOKIE_LEN);
-            half_open.window_scale = None;
-            half_open.sack_permitted = false;
-            half_open.timestamp = None;
+            if half_open.timestamp.is_none() {
+                half_open.window_scale = None;
+                half_open.sack_permitted = false;
+            }
             let mss = half_open.mss.unwrap_or(MSS_DEFAULT);
             half_open.isn = syn_cookie::make(&self.secret, flow_key, half_open.irs, mss, now);
             self.counters.syn_queue_overflows += 1;
             self.counters.syn_cookies_sent += 1;
-        } else {
-            listener.half_open += 1;
-            self.syn_queue.insert(*flow_key, half_open, now);
+            let offered = Offered { window_scale: half_open.window_scale, sack_permitted: half_open.sack_permitted };
+            let shown = Clock::of(flow_key, &self.secret).show_with(offered, now);
+            return self.send_syn_ack(flow_key, &half_open, shown, now);
         }
-        self.send_syn_ack(flow_key, &half_open, now);
+        listener.half_open += 1;
+        self.syn_queue.insert(*flow_key, half_open, now);
+        self.answer_syn(flow_key, &half_open, now);
     }
 
     /// A segment for a half-open flow (RFC 9293, 3.10.7.4, in SYN-RECEIVED).
@@ -70,12 +84,17 @@ impl Stack {
         now: Instant,
     ) {
         let segment = &received.segment;
-        match judge(&half_open, segment) {
+        let timestamp = Options::of(received.packet, segment).timestamp;
+        let is_old = match (half_open.timestamp, timestamp) {
+            (Some(recent), Some(timestamp)) => after(recent, timestamp.value),
+            _ => false,
+        };
+        match judge(&half_open, segment, is_old) {
             Verdict::Ignore => {}
             Verdict::Refuse => self.refuse(&received, now),
             Verdict::Repeat => {
                 self.counters.retransmissions += 1;
-                self.send_syn_ack(&segment.key, &half_open, now);
+                self.answer_syn(&segment.key, &half_open, now);
             }
             Verdict::Acknowledge => self.acknowledge_half_open(&segment.key, &half_open, now),
             Verdict::Reset => {
@@ -84,7 +103,8 @@ impl Stack {
             }
             Verdict::Establish => {
                 let flow_key = segment.key;
-                if self.establish(&half_open, received, syn_ack_at, now) {
+                let syn_ack = syn_ack_at.map_or(SynAck::Repeated, SynAck::Once);
+                if self.establish(&half_open, received, syn_ack, now) {
                     self.leave_syn_queue(&flow_key, half_open.listener);
                 }
             }
@@ -96,7 +116,7 @@ impl Stack {
     pub(crate) fn receive_stray(&mut self, received: Received<'_>, now: Instant) {
         match self.half_open_of_cookie(&received, now) {
             Some(half_open) => {
-                let established = self.establish(&half_open, received, None, now);
+                let established = self.establish(&half_open, received, SynAck::Cookie, now);
                 self.counters.syn_cookies_accepted += u64::from(established);
             }
             None => self.refuse(&received, now),
@@ -109,7 +129,7 @@ impl Stack {
             match self.syn_queue.expire(now) {
                 Some(Due::Resend(flow_key, half_open)) => {
                     self.counters.retransmissions += 1;
-                    self.send_syn_ack(&flow_key, &half_open, now);
+                    self.answer_syn(&flow_key, &half_open, now);
                 }
                 Some(Due::Over(half_open)) => self.one_less_half_open(half_open.listener),
                 None => return sent > 0,
@@ -141,15 +161,17 @@ impl Stack {
         listener.cookies_until.filter(|&until| now < until)?;
         let (irs, isn) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));
         let mss = syn_cookie::check(&self.secret, &segment.key, irs, isn, now)?;
+        let timestamp = Options::of(received.packet, segment).timestamp;
+        let offered = timestamp.map(|timestamp| Clock::of(&segment.key, &self.secret).offered(timestamp.echo));
         Some(HalfOpen {
             listener: listener_key,
             irs,
             isn,
             window: segment.window,
             mss: Some(mss),
-            window_scale: None,
-            sack_permitted: false,
-            timestamp: None,
+            window_scale: offered.and_then(|offered| offered.window_scale),
+            sack_permitted: offered.is_some_and(|offered| offered.sack_permitted),
+            timestamp: timestamp.map(|timestamp| timestamp.value),
             link: received.link,
             header_len: received.header.len() as u8,
             header: reply_header(received.header),
@@ -158,13 +180,7 @@ impl Stack {
 
     /// Makes a flow of a half-open one, by the ACK of its SYN-ACK. False if there is no room for it now: the ACK is
     /// ignored, and the peer sends it, or its data, again (tcp(7): tcp_abort_on_overflow is off).
-    fn establish(
-        &mut self,
-        half_open: &HalfOpen,
-        received: Received<'_>,
-        syn_ack_at: Option<Instant>,
-        now: Instant,
-    ) -> bool {
+    fn establish(&mut self, half_open: &HalfOpen, received: Received<'_>, syn_ack: SynAck, now: Instant) -> bool {
         let flow_key = received.segment.key;
         let has_room = self.listeners.get(half_open.listener).is_some_and(|listener| !listener.is_full());
         let opened = if has_room { self.open_passive(half_open.listener, flow_key, received.link, now) } else { None };
@@ -172,11 +188,17 @@ impl Stack {
             self.counters.drop_backlog += 1;
             return false;
         };
-        self.replay_syn(key, &flow_key, half_open, syn_ack_at.unwrap_or(now));
-        if let Some(flow) = self.flows.get_mut(key)
-            && syn_ack_at.is_none()
-        {
-            flow.loss.give_up_measuring();
+        let at = if let SynAck::Once(at) = syn_ack { at } else { now };
+        self.replay_syn(key, &flow_key, half_open, at);
+        if let Some(flow) = self.flows.get_mut(key) {
+            match syn_ack {
+                SynAck::Once(_) => {}
+                SynAck::Repeated => flow.loss.give_up_measuring(),
+                SynAck::Cookie => {
+                    flow.loss.give_up_measuring();
+                    flow.wire.timestamps.forget_echoes(now);
+                }
+            }
         }
         self.deliver(key, received, now);
         true
@@ -218,9 +240,15 @@ impl Stack {
         self.outgoing.lend(None, 0);
     }
 
-    /// The SYN-ACK, with the options that smoltcp would send. It goes back the way that the SYN came: no route is
+    /// The SYN-ACK of a flow in the SYN queue.
+    fn answer_syn(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
+        let shown = Clock::of(flow_key, &self.secret).show(now);
+        self.send_syn_ack(flow_key, half_open, shown, now);
+    }
+
+    /// A SYN-ACK, with the options that smoltcp would send. It goes back the way that the SYN came: no route is
     /// asked for on behalf of somebody who may not exist.
-    fn send_syn_ack(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
+    fn send_syn_ack(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, shown: u32, now: Instant) {
         let (local, remote) = (flow_key.local(), flow_key.remote());
         let headers_len = if local.is_ipv4() { 20 + 20 } else { 40 + 20 };
         let link_mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
@@ -231,22 +259,17 @@ impl Stack {
             max_seg_size: Some(u16::try_from(mtu - headers_len).unwrap_or(u16::MAX)),
             window_scale: half_open.window_scale.map(|_| WINDOW_SHIFT),
             sack_permitted: half_open.sack_permitted,
-            timestamp: self.timestamp_of(flow_key, half_open, now),
+            timestamp: half_open.timestamp.map(|recent| TcpTimestampRepr::new(shown, recent)),
             ..answer::empty(local, remote, half_open.isn, Some(half_open.irs.wrapping_add(1)))
         };
         self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
     }
 
-    /// The timestamps of what goes back to a half-open flow.
-    fn timestamp_of(&self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) -> Option<TcpTimestampRepr> {
-        let clock = Clock::of(flow_key, &self.secret);
-        half_open.timestamp.map(|recent| TcpTimestampRepr::new(clock.show(now), recent))
-    }
-
     fn acknowledge_half_open(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
         let (local, remote) = (flow_key.local(), flow_key.remote());
         let (seq, ack) = (half_open.isn.wrapping_add(1), half_open.irs.wrapping_add(1));
-        let timestamp = self.timestamp_of(flow_key, half_open, now);
+        let shown = Clock::of(flow_key, &self.secret).show(now);
+        let timestamp = half_open.timestamp.map(|recent| TcpTimestampRepr::new(shown, recent));
         let tcp = TcpRepr { timestamp, ..answer::empty(local, remote, seq, Some(ack)) };
         self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
     }
@@ -291,18 +314,19 @@ enum Verdict {
     Establish,
 }
 
-/// In the order of Linux's tcp_check_req(), but that a RST has to be exact (RFC 5961, 3.2).
-fn judge(half_open: &HalfOpen, segment: &Segment) -> Verdict {
+/// In the order of Linux's tcp_check_req(), but that a RST has to be exact (RFC 5961, 3.2). `is_old`: by its timestamp
+/// (RFC 7323, 5.3).
+fn judge(half_open: &HalfOpen, segment: &Segment, is_old: bool) -> Verdict {
     let rcv_nxt = half_open.irs.wrapping_add(1);
     let is_exact = segment.seq == rcv_nxt;
     let in_window = segment.seq.wrapping_sub(rcv_nxt) < u32::from(WINDOW);
     if segment.has(RST) {
         if is_exact { Verdict::Reset } else { Verdict::Ignore }
-    } else if segment.has(SYN) && !segment.has(ACK) && segment.seq == half_open.irs {
+    } else if segment.has(SYN) && !segment.has(ACK) && segment.seq == half_open.irs && !is_old {
         Verdict::Repeat
     } else if segment.has(ACK) && segment.ack != half_open.isn.wrapping_add(1) {
         Verdict::Refuse
-    } else if !in_window || segment.has(SYN) {
+    } else if is_old || !in_window || segment.has(SYN) {
         Verdict::Acknowledge
     } else if segment.has(ACK) {
         Verdict::Establish
@@ -334,7 +358,11 @@ mod tests {
             header: [0; LINK_HEADER_LEN_MAX],
         };
         let key = FlowKey::new(([10, 0, 0, 1], 80).into(), ([10, 0, 0, 2], 4000).into());
-        judge(&half_open, &Segment { key, tcp_start: 20, payload_start: 40, payload_len, seq, ack, window: 0, flags })
+        judge(
+            &half_open,
+            &Segment { key, tcp_start: 20, payload_start: 40, payload_len, seq, ack, window: 0, flags },
+            false,
+        )
     }
 
     #[test]

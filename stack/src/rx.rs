@@ -15,9 +15,10 @@ use crate::slab::Key;
 use crate::stack::Stack;
 use crate::tcp_options::Options;
 use crate::time_wait::{Closed, Verdict};
+use crate::timestamps::Clock;
 use crate::wire_state::Admission;
 use smoltcp::socket::tcp::State;
-use smoltcp::wire::TcpRepr;
+use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
 
 /// The parts of a received frame.
 pub(crate) struct Received<'a> {
@@ -144,7 +145,8 @@ impl Stack {
             return self.receive_half_open(half_open, syn_ack_at, received, now);
         }
         let mut closed_at = None;
-        match self.time_wait.receive(&received.segment, now) {
+        let timestamp = Options::of(received.packet, &received.segment).timestamp;
+        match self.time_wait.receive(&received.segment, timestamp, now) {
             Some(Verdict::Ignore) => return,
             Some(Verdict::Acknowledge(closed)) => return self.acknowledge_closed(&received, closed, now),
             Some(Verdict::Over(closed)) => return self.claims.release_by_flow(closed.claim),
@@ -219,7 +221,9 @@ impl Stack {
     fn acknowledge_closed(&mut self, received: &Received<'_>, closed: Closed, now: Instant) {
         let key = &received.segment.key;
         let ack = answer::empty(key.local(), key.remote(), closed.snd_nxt, Some(closed.rcv_nxt));
-        self.reply(received, &ack, now);
+        let shown = Clock::of(key, &self.secret).show(now);
+        let timestamp = closed.recent.map(|recent| TcpTimestampRepr::new(shown, recent));
+        self.reply(received, &TcpRepr { timestamp, ..ack }, now);
     }
 
     /// Sends a segment back to where one came from.

@@ -1,8 +1,8 @@
 //! SYN cookies (RFC 4987, 3.6): when the SYN queue is full, the SYN-ACK's sequence number remembers the SYN for us.
 //!
-//! A cookie carries the minute and the peer's MSS, much as Linux's does. Linux also keeps the window scale and
-//! SACK-permitted, in the timestamps that it echoes; this stack sends no timestamps, so a flow opened by a cookie has
-//! neither.
+//! A cookie carries the minute and the peer's MSS, much as Linux's does. The window scale and SACK-permitted stand, as
+//! in Linux, in the lowest bits of the timestamp beside it, which comes back as well; where the peer offers no
+//! timestamps, a flow that a cookie opens has neither.
 
 use crate::Instant;
 use crate::flow_table::FlowKey;
@@ -37,6 +37,34 @@ pub fn check(secret: &Secret, flow: &FlowKey, irs: u32, cookie: u32, now: Instan
     MSS_TABLE.get((content.wrapping_sub(proof) & PROOF_MASK) as usize).copied()
 }
 
+/// What a timestamp remembers of a SYN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offered {
+    /// The window scale option; no more than 14.
+    pub window_scale: Option<u8>,
+    /// The SACK-permitted option.
+    pub sack_permitted: bool,
+}
+
+/// Bits of a timestamp that hold what was offered: Linux's TSBITS.
+pub const OFFERED_BITS: u32 = 6;
+/// No window scale option.
+const UNSCALED: u8 = 0xf;
+const SACK: u8 = 0x10;
+
+impl Offered {
+    /// What was offered, in `OFFERED_BITS` bits.
+    pub fn to_bits(self) -> u8 {
+        self.window_scale.map_or(UNSCALED, |scale| scale.min(UNSCALED - 1)) | if self.sack_permitted { SACK } else { 0 }
+    }
+
+    /// The inverse; of bits that are nobody's, something.
+    pub fn from_bits(bits: u8) -> Self {
+        let window_scale = Some(bits & UNSCALED).filter(|&scale| scale != UNSCALED);
+        Offered { window_scale, sack_permitted: bits & SACK != 0 }
+    }
+}
+
 fn minute(now: Instant) -> u32 {
     (now.total_millis() / 60_000) as u32
 }
@@ -44,6 +72,7 @@ fn minute(now: Instant) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timestamps::Clock;
     use proptest::prelude::*;
 
     fn flow(port: u16) -> FlowKey {
@@ -60,6 +89,18 @@ mod tests {
             prop_assert_eq!(check(&secret, &flow(port), irs, cookie, later(60)), Some(expected));
             prop_assert_eq!(check(&secret, &flow(port), irs, cookie, later(120)), None);
             prop_assert_eq!(check(&secret, &flow(port), irs.wrapping_add(1), cookie, now), None);
+        }
+
+        #[test]
+        fn its_timestamp_comes_back_with_what_was_offered(
+            seed: u64, port: u16, scale in proptest::option::of(0u8..15), sack_permitted: bool, micros in 0i64..1 << 50
+        ) {
+            let (clock, now) = (Clock::of(&flow(port), &Secret::new(seed)), Instant::from_micros(micros));
+            let offered = Offered { window_scale: scale, sack_permitted };
+            let shown = clock.show_with(offered, now);
+            prop_assert_eq!(clock.offered(shown), offered);
+            // It is the time, to a few hundredths of a second, and never ahead of it.
+            prop_assert!(clock.show(now).wrapping_sub(shown) < 1 << OFFERED_BITS);
         }
     }
 

@@ -1,12 +1,16 @@
 //! TIME-WAIT (RFC 9293, 3.6.1) in a compact table: a closed flow costs some tens of bytes, not a socket.
 
-use crate::Instant;
 use crate::flow_table::FlowKey;
 use crate::limits::{TIME_WAIT_LEN, TIME_WAIT_MAX};
 use crate::packet::{ACK, FIN, RST, SYN, Segment};
 use crate::port_space::ClaimId;
+use crate::timestamps::Timestamp;
+use crate::{Duration, Instant};
 use ahash::RandomState;
 use std::collections::{HashMap, VecDeque};
+
+/// How often an entry's time starts anew at most: each time costs a place in the expiry queue.
+const RESTART_GAP: Duration = Duration::from_secs(1);
 
 /// What is still known of a closed flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +19,8 @@ pub struct Closed {
     pub snd_nxt: u32,
     /// RCV.NXT.
     pub rcv_nxt: u32,
+    /// TS.Recent, if timestamps were exchanged.
+    pub recent: Option<u32>,
     /// The claim by which its packets still come to us.
     pub claim: ClaimId,
 }
@@ -62,26 +68,14 @@ impl TimeWait {
     }
 
     /// Looks at a segment; `None` when its flow is not here.
-    pub fn receive(&mut self, segment: &Segment, now: Instant) -> Option<Verdict> {
+    pub fn receive(&mut self, segment: &Segment, timestamp: Option<Timestamp>, now: Instant) -> Option<Verdict> {
         let entry = self.entries.get_mut(&segment.key)?;
-        let closed = entry.closed;
-        let verdict = if segment.has(RST) {
-            match segment.seq == closed.rcv_nxt {
-                true => Verdict::Over(closed),
-                false => Verdict::Ignore,
-            }
-        } else if segment.has(SYN) && !segment.has(ACK) && after(segment.seq, closed.rcv_nxt) {
-            Verdict::Reopen(closed)
-        } else if segment.has(FIN | SYN) || segment.payload_len > 0 || segment.seq != closed.rcv_nxt {
-            Verdict::Acknowledge(closed)
-        } else {
-            Verdict::Ignore
-        };
+        let verdict = judge(&entry.closed, segment, timestamp);
         match verdict {
             Verdict::Reopen(_) | Verdict::Over(_) => {
                 self.entries.remove(&segment.key);
             }
-            Verdict::Acknowledge(_) if segment.has(FIN) => {
+            Verdict::Acknowledge(_) if segment.has(FIN) && now + TIME_WAIT_LEN >= entry.expires + RESTART_GAP => {
                 entry.expires = now + TIME_WAIT_LEN;
                 self.expiry.push_back((entry.expires, segment.key));
             }
@@ -134,6 +128,28 @@ impl TimeWait {
     }
 }
 
+/// RFC 9293, 3.10.7.4, with timestamps RFC 7323, 5.3 and RFC 6191, 2; in the order of Linux's
+/// tcp_timewait_state_process().
+fn judge(closed: &Closed, segment: &Segment, timestamp: Option<Timestamp>) -> Verdict {
+    let ahead = match (closed.recent, timestamp) {
+        (Some(recent), Some(timestamp)) => Some(timestamp.value.wrapping_sub(recent) as i32),
+        _ => None,
+    };
+    let is_old = ahead.is_some_and(|ahead| ahead < 0);
+    let is_next = segment.seq == closed.rcv_nxt && !is_old;
+    if segment.has(RST) {
+        return if is_next { Verdict::Over(*closed) } else { Verdict::Ignore };
+    }
+    let is_later = after(segment.seq, closed.rcv_nxt) || ahead.is_some_and(|ahead| ahead > 0);
+    if segment.has(SYN) && !segment.has(ACK) && !is_old && is_later {
+        Verdict::Reopen(*closed)
+    } else if is_next && segment.sequence_len() == 0 {
+        Verdict::Ignore
+    } else {
+        Verdict::Acknowledge(*closed)
+    }
+}
+
 /// Whether `a` is later than `b` in sequence space (RFC 9293, 3.4).
 pub fn after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
@@ -152,13 +168,34 @@ mod tests {
         Segment { key: key(), tcp_start: 20, payload_start: 40, payload_len, seq, ack: 500, window: 0, flags }
     }
 
-    const CLOSED: Closed = Closed { snd_nxt: 500, rcv_nxt: 900, claim: ClaimId::TEST };
+    const CLOSED: Closed = Closed { snd_nxt: 500, rcv_nxt: 900, recent: None, claim: ClaimId::TEST };
 
     fn check(segment: Segment, expected: Verdict, stays: bool) {
+        check_stamped(CLOSED, segment, None, expected, stays);
+    }
+
+    fn check_stamped(closed: Closed, segment: Segment, value: Option<u32>, expected: Verdict, stays: bool) {
         let mut table = TimeWait::new(1);
-        table.insert(key(), CLOSED, Instant::ZERO);
-        assert_eq!(table.receive(&segment, Instant::ZERO), Some(expected));
+        table.insert(key(), closed, Instant::ZERO);
+        let timestamp = value.map(|value| Timestamp { value, echo: 0 });
+        assert_eq!(table.receive(&segment, timestamp, Instant::ZERO), Some(expected));
         assert_eq!(table.take(&key()).is_some(), stays);
+    }
+
+    #[test]
+    fn rfc6191_2_a_later_timestamp_reopens_and_an_earlier_one_is_old() {
+        let closed = Closed { recent: Some(u32::MAX), ..CLOSED };
+        let check = |segment, value, verdict, stays| check_stamped(closed, segment, value, verdict, stays);
+        check(segment(SYN, 800, 0), Some(0), Verdict::Reopen(closed), false);
+        check(segment(SYN, 900, 0), Some(u32::MAX), Verdict::Acknowledge(closed), true);
+        check(segment(SYN, 901, 0), Some(u32::MAX), Verdict::Reopen(closed), false);
+        check(segment(SYN, 901, 0), Some(u32::MAX - 1), Verdict::Acknowledge(closed), true);
+        check(segment(SYN, 901, 0), None, Verdict::Reopen(closed), false);
+        check(segment(SYN, 800, 0), None, Verdict::Acknowledge(closed), true);
+        // RFC 7323, 5.3.
+        check(segment(ACK, 900, 0), Some(u32::MAX - 1), Verdict::Acknowledge(closed), true);
+        check(segment(ACK, 900, 0), Some(0), Verdict::Ignore, true);
+        check(segment(RST, 900, 0), Some(u32::MAX - 1), Verdict::Ignore, true);
     }
 
     #[test]
@@ -179,7 +216,10 @@ mod tests {
         let mut table = TimeWait::new(1);
         table.insert(key(), CLOSED, Instant::ZERO);
         let later = Instant::ZERO + TIME_WAIT_LEN / 2;
-        table.receive(&segment(FIN | ACK, 899, 0), later);
+        for _ in 0..100 {
+            table.receive(&segment(FIN | ACK, 899, 0), None, later);
+        }
+        assert_eq!(table.expiry.len(), 2);
         assert_eq!(table.expire(Instant::ZERO + TIME_WAIT_LEN), None);
         assert_eq!(table.expire(later + TIME_WAIT_LEN), Some(CLOSED));
         assert_eq!((table.len(), table.next_deadline()), (0, None));

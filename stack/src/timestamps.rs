@@ -3,6 +3,7 @@
 use crate::flow_table::FlowKey;
 use crate::isn::{Purpose, Secret};
 use crate::limits::TIMESTAMP_IDLE_MAX;
+use crate::syn_cookie::{OFFERED_BITS, Offered};
 use crate::time_wait::after;
 use crate::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub struct Timestamp {
     /// TSecr.
     pub echo: u32,
 }
+
+const OFFERED_MASK: u32 = (1 << OFFERED_BITS) - 1;
 
 /// A clock of a millisecond from an offset that nobody outside can guess (RFC 7323, 5.4). A 4-tuple always has the
 /// same offset, so that its flows follow each other in time (RFC 6191).
@@ -34,6 +37,20 @@ impl Clock {
     /// The time that it shows.
     pub fn show(self, now: Instant) -> u32 {
         (now.total_millis() as u32).wrapping_add(self.offset)
+    }
+
+    /// The same, but for the lowest bits, which remember what a SYN offered (`syn_cookie`).
+    pub fn show_with(self, offered: Offered, now: Instant) -> u32 {
+        let time = now.total_millis() as u32;
+        let low = time & OFFERED_MASK;
+        let bits = u32::from(offered.to_bits());
+        let behind = if bits > low { low + (1 << OFFERED_BITS) - bits } else { low - bits };
+        time.wrapping_sub(behind).wrapping_add(self.offset)
+    }
+
+    /// What was offered, by the echo of that.
+    pub fn offered(self, echo: u32) -> Offered {
+        Offered::from_bits((echo.wrapping_sub(self.offset) & OFFERED_MASK) as u8)
     }
 
     /// How many milliseconds ago it showed `echo`; `None` if it never did.
@@ -60,19 +77,27 @@ impl Recent {
 }
 
 /// The timestamps of a flow.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Timestamps {
     /// Ours.
     pub clock: Clock,
     /// The peer's, if both ends have offered timestamps.
     pub recent: Option<Recent>,
     last_ack_sent: u32,
+    /// Echoes of before are of no use.
+    shown_from: Instant,
+}
+
+impl Default for Timestamps {
+    fn default() -> Self {
+        Timestamps::new(Clock::default())
+    }
 }
 
 impl Timestamps {
     /// Of a flow that has heard nothing.
     pub fn new(clock: Clock) -> Self {
-        Timestamps { clock, recent: None, last_ack_sent: 0 }
+        Timestamps { clock, recent: None, last_ack_sent: 0, shown_from: Instant::ZERO }
     }
 
     /// The peer's SYN has come, with this option.
@@ -90,7 +115,13 @@ impl Timestamps {
 
     /// How long ago the segment was sent that a received one echoes, in milliseconds, if timestamps are exchanged.
     pub fn age_ms(&self, echo: u32, now: Instant) -> Option<u32> {
-        self.recent.and_then(|_| self.clock.age_ms(echo, now))
+        let known_ms = (now - self.shown_from).total_millis();
+        self.recent.and_then(|_| self.clock.age_ms(echo, now)).filter(|&age| u64::from(age) <= known_ms)
+    }
+
+    /// What was shown before now was not the time: it stood beside a SYN cookie.
+    pub fn forget_echoes(&mut self, now: Instant) {
+        self.shown_from = now;
     }
 
     /// Follows an acceptable segment of `seq` up to `end` (RFC 7323, 4.3).

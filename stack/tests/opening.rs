@@ -7,7 +7,7 @@ mod sim;
 
 use script::{Heard, PEER, Peer, Script, only, segment, syn};
 use sim::{CLIENT, Conditions, PORT, SERVER, World};
-use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber};
+use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 use stack::socket::tcp::{ListenAddress, TcpOptions, TcpState};
 use stack::socket::{FlowId, ListenerId};
 use stack::{Duration, Errno};
@@ -268,6 +268,35 @@ fn rfc4987_3_6_a_cookie_opens_a_flow_without_state() {
     let counters = script.stack.counters();
     assert_eq!((counters.syn_cookies_sent - sent, counters.syn_cookies_accepted), (1, 1));
     assert_eq!(counters.syn_queue_overflows, counters.syn_cookies_sent);
+}
+
+#[test]
+fn rfc4987_3_6_a_cookie_s_timestamp_keeps_the_options() {
+    let (mut script, listener) = flooded();
+    let stamp = |value, echo| Some(TcpTimestampRepr::new(value, echo));
+    script.now += SECOND / 3;
+    let cookie = only(script.say(TcpRepr { timestamp: stamp(70, 0), ..syn(1000) }));
+    assert_eq!((cookie.window_scale, cookie.sack_permitted), (Some(0), true));
+    let (value, echo) = cookie.timestamp.unwrap();
+    assert_eq!(echo, 70);
+    script.now += SECOND / 10;
+    script.say(TcpRepr { timestamp: stamp(80, value), window_len: 3, ..ack_of(&cookie, 1000, b"hello") });
+    let flow = script.stack.tcp_accept(listener).unwrap();
+    let info = script.stack.tcp_info(flow, script.now).unwrap();
+    assert_eq!((info.timestamps, info.sack, info.peer_window_shift), (true, true, Some(7)));
+    // What the echo says of the time is not exact, so that it is not measured by.
+    assert_eq!(info.path.round_trip, Duration::ZERO);
+    // The peer's window is 384 bytes.
+    script.stack.tcp_send(flow, &[1; 500]).unwrap();
+    let heard = &script.turn()[0];
+    assert_eq!((heard.payload.len(), heard.timestamp.unwrap().1), (384, 80));
+    // A peer that does not send it back, as its SYN had none.
+    let other = SocketAddr::new(PEER.ip(), 2);
+    let cookie = only(script.say_from(other, PORT, TcpRepr { timestamp: stamp(70, 0), ..syn(1000) }));
+    script.say_from(other, PORT, ack_of(&cookie, 1000, b""));
+    let flow = script.stack.tcp_accept(listener).unwrap();
+    let info = script.stack.tcp_info(flow, script.now).unwrap();
+    assert_eq!((info.timestamps, info.sack, info.peer_window_shift), (false, false, None));
 }
 
 #[test]

@@ -215,6 +215,73 @@ fn rfc7323_3_2_answers_of_the_front_itself_carry_the_option() {
 }
 
 #[test]
+fn rfc6191_2_a_flow_in_time_wait_gives_way_to_a_later_syn() {
+    let mut peer = Peer::new(TcpOptions::default());
+    peer.script.stack.tcp_close(peer.flow, false);
+    let fin = only(peer.script.turn());
+    let snd_nxt = fin.seq.wrapping_add(1);
+    peer.rcv_nxt = snd_nxt;
+    (peer.clock, peer.heard) = (1100, fin.timestamp.unwrap().0);
+    peer.says(TcpRepr { control: TcpControl::Fin, ..peer.segment(0, b"") });
+    peer.script.now += SECOND / 2;
+    assert_eq!(peer.script.stack.flow_count(), 0);
+    // The FIN again, and a segment of before, are answered from the entry.
+    for (clock, control) in [(1101, TcpControl::Fin), (900, TcpControl::None)] {
+        peer.clock = clock;
+        let ack = only(peer.says(TcpRepr { control, ..peer.segment(0, b"") }));
+        assert_eq!((ack.seq, ack.ack), (snd_nxt, Some(peer.seq + 1)));
+        assert_eq!(ack.timestamp, Some((peer.heard.wrapping_add(500), 1100)));
+    }
+    // The number of this SYN is lower than the last one of the old flow, but it is later.
+    let early = TcpRepr { timestamp: stamp(1099, 0), ..syn(3000) };
+    assert_eq!(only(peer.says(early)).control, TcpControl::None);
+    let syn_ack = only(peer.says(TcpRepr { timestamp: stamp(1102, 0), ..early }));
+    assert_eq!((syn_ack.control, syn_ack.ack), (TcpControl::Syn, Some(3001)));
+    assert!((syn_ack.seq.wrapping_sub(snd_nxt) as i32) > 0);
+    // The clock goes on.
+    assert_eq!(syn_ack.timestamp, Some((peer.heard.wrapping_add(500), 1102)));
+}
+
+#[test]
+fn rfc6191_2_a_connect_over_a_time_wait_of_our_own_is_later() {
+    let mut script = Script::new();
+    let flow = script.connect(5000);
+    let first = only(script.turn());
+    let (seq, ack) = (1000, first.seq.wrapping_add(1));
+    let shown = first.timestamp.unwrap().0;
+    let say = |script: &mut Script, control, seq, ack| {
+        script.say_from(PEER, 5000, TcpRepr { timestamp: stamp(77, shown), ..segment(control, seq, Some(ack), b"") })
+    };
+    say(&mut script, TcpControl::Syn, seq, ack);
+    // More bytes than the clock of the initial sequence numbers has ticks.
+    script.stack.tcp_send(flow, &[7; 5_000]).unwrap();
+    script.stack.tcp_close(flow, false);
+    let fin = script.turn().pop().unwrap();
+    let snd_nxt = fin.seq.wrapping_add(fin.payload.len() as u32 + 1);
+    say(&mut script, TcpControl::Fin, seq + 1, snd_nxt);
+    assert_eq!(script.stack.flow_count(), 0);
+    script.connect(5000);
+    script.now += MS;
+    let again = only(script.turn());
+    assert!((again.seq.wrapping_sub(snd_nxt) as i32) > 0);
+    assert_eq!(again.timestamp, Some((shown.wrapping_add(1), 0)));
+}
+
+#[test]
+fn rfc7323_5_3_an_old_segment_does_not_open_a_half_open_flow() {
+    let mut script = Script::new();
+    let listener = script.listen(8);
+    let syn_ack = only(script.say(TcpRepr { timestamp: stamp(1000, 0), ..syn(5000) }));
+    let ack = segment(TcpControl::None, 5001, Some(syn_ack.seq.wrapping_add(1)), b"");
+    let echo = syn_ack.timestamp.unwrap().0;
+    let answer = only(script.say(TcpRepr { timestamp: stamp(999, echo), ..ack }));
+    assert_eq!((answer.control, answer.ack), (TcpControl::None, Some(5001)));
+    assert!(script.stack.tcp_accept(listener).is_err());
+    script.say(TcpRepr { timestamp: stamp(1000, echo), ..ack });
+    assert!(script.stack.tcp_accept(listener).is_ok());
+}
+
+#[test]
 fn rfc2018_4_out_of_order_bytes_are_answered_at_once_the_latest_block_first() {
     let mut peer = Peer::new(TcpOptions::default());
     peer.check_blocks(200, 100, &[(200, 300)]);
