@@ -37,7 +37,7 @@ pub const TIME_WAIT_LEN: Duration = Duration::from_secs(60);
 pub const TIMESTAMP_IDLE_MAX: Duration = Duration::from_secs(24 * 24 * 3600);
 
 /// Half-open flows that a listener may have whatever its backlog, which Linux takes for the bound. From there on SYNs
-/// are answered with cookies, which lose options; 256 entries of the SYN queue take 41 KB.
+/// are answered with cookies, which round the segment size down; 256 entries of the SYN queue take 41 KB.
 pub const HALF_OPEN_MIN: usize = 256;
 
 /// Half-open flows of a stack: 11 MB. From there on SYNs are answered with cookies.
