@@ -38,7 +38,7 @@ fn hash_maps(pid: u32) -> Vec<String> {
 const BPF_MAP_TYPE_HASH: &str = "1";
 
 /// Looks for a claim in a table whose keys are an address (16 bytes), a port, a protocol and an IP version, and whose
-/// values say whether new connections are claimed too.
+/// values say which new connections are claimed too: 0 for none.
 fn has_claim(map: &str, port: u16) -> bool {
     const TCP: u8 = 6;
     let [high, low] = port.to_be_bytes();
@@ -50,7 +50,7 @@ fn has_claim(map: &str, port: u16) -> bool {
     text.split("\"key\":").skip(1).any(|entry| {
         let mut arrays = entry.split('[').skip(1).map(bytes_of_array);
         let (key, value) = (arrays.next().unwrap_or_default(), arrays.next().unwrap_or_default());
-        key.get(16..19) == Some(&[high, low, TCP]) && value == [1]
+        key.get(16..19) == Some(&[high, low, TCP]) && value.iter().any(|&byte| byte != 0)
     })
 }
 
