@@ -22,11 +22,10 @@ pub fn add(a: u16, b: u16) -> u16 {
     fold(u64::from(a) + u64::from(b))
 }
 
-/// The sum of TCP's pseudo-header (RFC 9293, 3.1; RFC 8200, 8.1) for a segment of `len` bytes between addresses of this
-/// sum.
-pub fn pseudo_header(addresses: u16, len: usize) -> u16 {
-    const PROTOCOL_TCP: u64 = 6;
-    fold(u64::from(addresses) + PROTOCOL_TCP + len as u64)
+/// The sum of the pseudo-header (RFC 9293, 3.1; RFC 768; RFC 8200, 8.1) of `len` bytes of a protocol, between addresses
+/// of this sum.
+pub fn pseudo_header(protocol: u8, addresses: u16, len: usize) -> u16 {
+    fold(u64::from(addresses) + u64::from(protocol) + len as u64)
 }
 
 fn fold_wide(sum: u128) -> u64 {

@@ -99,7 +99,7 @@ pub fn link_header_len(frame: &[u8]) -> Result<usize, Malformed> {
 pub fn parse(packet: &[u8]) -> Result<Segment, Malformed> {
     let (segment, pseudo_header) = parse_headers(packet)?;
     let (ip, tcp) = packet[..segment.packet_len()].split_at(usize::from(segment.tcp_start));
-    if ip[0] >> 4 == 4 && checksum::sum(ip) != !0 {
+    if !is_header_intact(ip) {
         return Err(Malformed::Checksum);
     }
     let field = u16::from_be_bytes([tcp[16], tcp[17]]);
@@ -115,39 +115,81 @@ pub fn parse_own(packet: &[u8]) -> Result<Segment, Malformed> {
 }
 
 fn parse_headers(packet: &[u8]) -> Result<(Segment, u16), Malformed> {
+    let ip = header(packet, PROTOCOL_TCP)?;
+    let tcp = &packet[ip.start..ip.end];
+    let segment = parse_tcp(tcp, ip.start, ip.source, ip.destination)?;
+    Ok((segment, checksum::pseudo_header(PROTOCOL_TCP, ip.addresses_sum, tcp.len())))
+}
+
+/// What an IP header says, and where what follows it lies in the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Who sent the packet.
+    pub source: IpAddr,
+    /// Who is to have it.
+    pub destination: IpAddr,
+    /// The checksum's sum of both.
+    pub addresses_sum: u16,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// TOS or traffic class.
+    pub traffic_class: u8,
+    /// Where the transport header begins.
+    pub start: usize,
+    /// Where the packet ends. Behind it may be Ethernet's padding.
+    pub end: usize,
+}
+
+/// Reads the IP header of a packet that carries `protocol`; its checksum is not verified.
+pub fn header(packet: &[u8], protocol: u8) -> Result<Header, Malformed> {
     match packet.first().ok_or(Malformed::Header)? >> 4 {
-        4 => parse_ipv4(packet),
-        6 => parse_ipv6(packet),
+        4 => header_v4(packet, protocol),
+        6 => header_v6(packet, protocol),
         _ => Err(Malformed::Header),
     }
 }
 
 /// RFC 791, 3.1. Options and fragments are never steered to us.
-fn parse_ipv4(packet: &[u8]) -> Result<(Segment, u16), Malformed> {
+fn header_v4(packet: &[u8], protocol: u8) -> Result<Header, Malformed> {
     let header: &[u8; 20] = packet.first_chunk().ok_or(Malformed::Header)?;
-    let total_len = usize::from(u16::from_be_bytes([header[2], header[3]]));
+    let end = usize::from(u16::from_be_bytes([header[2], header[3]]));
     let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff;
-    if header[0] != 0x45 || fragment != 0 || header[9] != PROTOCOL_TCP || total_len > packet.len() {
+    if header[0] != 0x45 || fragment != 0 || header[9] != protocol || end < 20 || end > packet.len() {
         return Err(Malformed::Header);
     }
-    let source = Ipv4Addr::new(header[12], header[13], header[14], header[15]);
-    let destination = Ipv4Addr::new(header[16], header[17], header[18], header[19]);
-    let tcp = packet.get(20..total_len).ok_or(Malformed::Header)?;
-    let segment = parse_tcp(tcp, 20, source.into(), destination.into())?;
-    Ok((segment, checksum::pseudo_header(checksum::sum(&header[12..20]), tcp.len())))
+    Ok(Header {
+        source: Ipv4Addr::new(header[12], header[13], header[14], header[15]).into(),
+        destination: Ipv4Addr::new(header[16], header[17], header[18], header[19]).into(),
+        addresses_sum: checksum::sum(&header[12..20]),
+        hop_limit: header[8],
+        traffic_class: header[1],
+        start: 20,
+        end,
+    })
 }
 
 /// RFC 8200, 3. Extension headers are never steered to us.
-fn parse_ipv6(packet: &[u8]) -> Result<(Segment, u16), Malformed> {
+fn header_v6(packet: &[u8], protocol: u8) -> Result<Header, Malformed> {
     let header: &[u8; 40] = packet.first_chunk().ok_or(Malformed::Header)?;
-    let total_len = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
-    if header[6] != PROTOCOL_TCP || total_len > packet.len() {
+    let end = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    if header[6] != protocol || end > packet.len() {
         return Err(Malformed::Header);
     }
     let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&header[at..at + 16]).unwrap_or_default());
-    let tcp = &packet[40..total_len];
-    let segment = parse_tcp(tcp, 40, address(8).into(), address(24).into())?;
-    Ok((segment, checksum::pseudo_header(checksum::sum(&header[8..40]), tcp.len())))
+    Ok(Header {
+        source: address(8).into(),
+        destination: address(24).into(),
+        addresses_sum: checksum::sum(&header[8..40]),
+        hop_limit: header[7],
+        traffic_class: header[0] << 4 | header[1] >> 4,
+        start: 40,
+        end,
+    })
+}
+
+/// Whether the checksum of an IP header holds, where it has one.
+pub fn is_header_intact(header: &[u8]) -> bool {
+    header[0] >> 4 == 6 || checksum::sum(header) == !0
 }
 
 fn parse_tcp(tcp: &[u8], tcp_start: usize, source: IpAddr, destination: IpAddr) -> Result<Segment, Malformed> {
@@ -218,7 +260,7 @@ pub fn seal(packet: &mut [u8], segment: &Segment) {
         &ip[8..40]
     };
     tcp[16..18].fill(0);
-    let pseudo_header = checksum::pseudo_header(checksum::sum(addresses), tcp.len());
+    let pseudo_header = checksum::pseudo_header(PROTOCOL_TCP, checksum::sum(addresses), tcp.len());
     let field = !checksum::add(pseudo_header, checksum::sum(tcp));
     tcp[16..18].copy_from_slice(&field.to_be_bytes());
 }

@@ -93,6 +93,7 @@ struct packet {
 	struct claim claim; // The one that it falls under.
 	bool opening; // It opens a TCP connection: SYN without ACK.
 	__u32 *opens; // What the claim opens, once it is known.
+	bool to_group; // It is broadcast or multicast.
 	struct bpf_sock_tuple tuple; // The connection that it belongs to, or that an ICMP error is about.
 };
 
@@ -104,7 +105,7 @@ struct icmp_header {
 	__be32 rest;
 };
 
-// What an ICMP error quotes of a TCP or UDP header at least (RFC 792): eight bytes.
+// What an ICMP error quotes of a TCP header at least (RFC 792): eight bytes.
 struct quoted_transport {
 	__be16 source;
 	__be16 dest;
@@ -144,11 +145,12 @@ static __always_inline bool parse_transport(void *at, void *end, struct packet *
 	return false;
 }
 
-// The beginning of a packet that came from here: its source is what is local.
+// The beginning of a packet that came from here: its source is what is local. An error about a datagram is the kernel's,
+// which has a socket for it, and perhaps a queue of errors (IP_RECVERR).
 static __always_inline bool parse_quoted_transport(void *at, void *end, struct packet *packet)
 {
 	struct quoted_transport *quoted = at;
-	if (packet->claim.protocol != IPPROTO_TCP && packet->claim.protocol != IPPROTO_UDP)
+	if (packet->claim.protocol != IPPROTO_TCP)
 		return false;
 	if ((void *)(quoted + 1) > end)
 		return false;
@@ -232,6 +234,7 @@ static __always_inline bool parse_frame(struct xdp_md *ctx, struct packet *packe
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 	if ((void *)(ethernet + 1) > end)
 		return false;
+	packet->to_group = ethernet->h_dest[0] & 1;
 	__be16 ethertype = ethernet->h_proto;
 	void *at = ethernet + 1;
 	if (ethertype == bpf_htons(ETH_P_8021Q) || ethertype == bpf_htons(ETH_P_8021AD)) {
@@ -300,10 +303,24 @@ static __always_inline bool is_kernels(struct xdp_md *ctx, struct packet *packet
 	return !note(packet);
 }
 
+// Whether a datagram is for a socket of the kernel's that names its address, where only a claim of every address covers
+// it: somebody else's, or one of ours that is not served.
+static __always_inline bool is_for_exact_socket(struct xdp_md *ctx, struct packet *packet)
+{
+	__u32 len = packet->claim.version == 4 ? sizeof(packet->tuple.ipv4) : sizeof(packet->tuple.ipv6);
+	struct bpf_sock *sock = bpf_sk_lookup_udp(ctx, &packet->tuple, len, BPF_F_CURRENT_NETNS, 0);
+	if (!sock)
+		return false;
+	bool is_exact = packet->claim.version == 4 ? sock->src_ip4
+						   : sock->src_ip6[0] | sock->src_ip6[1] | sock->src_ip6[2] | sock->src_ip6[3];
+	bpf_sk_release(sock);
+	return is_exact;
+}
+
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the
 // program only if they agree on both.
 SEC("xdp.frags")
-int userstack_5(struct xdp_md *ctx)
+int userstack_6(struct xdp_md *ctx)
 {
 	__u32 queue = ctx->rx_queue_index;
 	void *claims = bpf_map_lookup_elem(&claims_by_queue, &queue);
@@ -313,9 +330,15 @@ int userstack_5(struct xdp_md *ctx)
 	struct packet packet = {};
 	if (!parse_frame(ctx, &packet))
 		return XDP_PASS;
+	bool is_datagram = packet.claim.protocol == IPPROTO_UDP;
+	// Every socket of a group gets its datagrams: the kernel knows them all.
+	if (is_datagram && packet.to_group)
+		return XDP_PASS;
 	if (!holds(claims, &packet)) {
 		__builtin_memset(packet.claim.address, 0, sizeof(packet.claim.address));
 		if (!holds(claims, &packet))
+			return XDP_PASS;
+		if (is_datagram && is_for_exact_socket(ctx, &packet))
 			return XDP_PASS;
 	}
 	if (packet.claim.protocol == IPPROTO_TCP && is_kernels(ctx, &packet))

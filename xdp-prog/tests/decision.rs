@@ -109,17 +109,16 @@ fn server_end_is_open(port: u16) -> bool {
 fn icmp_errors_go_to_whom_the_packet_that_they_quote_came_from() {
     let owner = Owner::new();
     owner.claim(TCP, "10.0.0.1", 80, Opens::None);
-    owner.claim(UDP, "::", 53, Opens::None);
+    owner.claim(TCP, "::", 53, Opens::None);
     let v4 = |kind| frame::icmp_error(kind, TCP, "10.0.0.1:80", "10.0.0.2:4000");
-    let v6 = |kind| frame::icmp_error(kind, UDP, "[fd00::1]:53", "[fd00::2]:4000");
+    let v6 = |kind| frame::icmp_error(kind, TCP, "[fd00::1]:53", "[fd00::2]:4000");
     for kind in 0..=u8::MAX {
         owner.check(&v4(kind), if matches!(kind, 3 | 11 | 12) { Redirect } else { Pass });
         owner.check(&v6(kind), if matches!(kind, 1..=4) { Redirect } else { Pass });
     }
     owner.check(&frame::icmp_error(3, TCP, "10.0.0.1:4000", "10.0.0.2:80"), Pass);
     owner.check(&frame::icmp_error(3, TCP, "10.0.0.2:80", "10.0.0.1:80"), Pass);
-    owner.check(&frame::icmp_error(3, UDP, "10.0.0.1:80", "10.0.0.2:4000"), Pass);
-    owner.check(&frame::icmp_error(1, TCP, "[fd00::1]:53", "[fd00::2]:4000"), Pass);
+    owner.check(&frame::icmp_error(1, TCP, "[fd00::1]:80", "[fd00::2]:4000"), Pass);
     owner.check(&frame::icmp_error(3, frame::ICMP, "10.0.0.1:80", "10.0.0.2:4000"), Pass);
 
     // What is quoted has to be whole up to the ports and what follows them, and to begin with them.
@@ -142,6 +141,45 @@ fn icmp_errors_go_to_whom_the_packet_that_they_quote_came_from() {
     owner.check(&last_fragment, Pass);
     owner.check(&frame::with_options(&v4(3)), Pass);
     owner.check(&frame::with_extension(&v6(2), 0), Pass);
+}
+
+#[test]
+fn the_kernel_hears_of_errors_about_datagrams() {
+    let owner = Owner::new();
+    owner.claim(UDP, "10.0.0.1", 53, Opens::All);
+    owner.check(&frame::udp("10.0.0.1:53", b"x"), Redirect);
+    owner.check(&frame::icmp_error(3, UDP, "10.0.0.1:53", "10.0.0.2:4000"), Pass);
+}
+
+#[test]
+fn datagrams_to_a_group_pass() {
+    let owner = Owner::new();
+    owner.claim(UDP, "0.0.0.0", 53, Opens::All);
+    owner.claim(UDP, "::", 53, Opens::All);
+    owner.claim(TCP, "0.0.0.0", 53, Opens::All);
+    for datagram in [frame::udp("10.0.0.255:53", b"x"), frame::udp("[ff02::fb]:53", b"x")] {
+        owner.check(&datagram, Redirect);
+        owner.check(&frame::to_group(&datagram), Pass);
+    }
+    owner.check(&frame::to_group(&frame::tcp("10.0.0.1:53", ACK)), Redirect);
+}
+
+#[test]
+fn a_socket_of_an_exact_address_keeps_its_datagrams_beside_a_wildcard_claim() {
+    let owner = Owner::new();
+    let socket = UdpSocket::bind((ADDRESS_V4, 53)).unwrap();
+    owner.claim(UDP, "0.0.0.0", 53, Opens::All);
+    owner.check(&frame::udp(&format!("{ADDRESS_V4}:53"), b"x"), Pass);
+    owner.check(&frame::udp("10.0.0.7:53", b"x"), Redirect);
+    drop(socket);
+    owner.check(&frame::udp(&format!("{ADDRESS_V4}:53"), b"x"), Redirect);
+    let _wildcard = UdpSocket::bind(("0.0.0.0", 53)).unwrap();
+    owner.check(&frame::udp(&format!("{ADDRESS_V4}:53"), b"x"), Redirect);
+    ip("link set lo up");
+    owner.claim(UDP, "::", 54, Opens::All);
+    let _socket = UdpSocket::bind(("::1", 54)).unwrap();
+    owner.check(&frame::udp("[::1]:54", b"x"), Pass);
+    owner.check(&frame::udp("[fd00::1]:54", b"x"), Redirect);
 }
 
 #[test]

@@ -21,6 +21,13 @@ pub fn udp(destination: &str, payload: &[u8]) -> Vec<u8> {
     frame(destination.ip(), UDP, &datagram)
 }
 
+/// The same frame to a group of hosts: multicast or broadcast.
+pub fn to_group(frame: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    frame[0] |= 1;
+    frame
+}
+
 /// A TCP segment without data or options; its checksum is wrong.
 pub fn tcp(destination: &str, flags: u8) -> Vec<u8> {
     let destination: SocketAddr = destination.parse().unwrap();
@@ -98,8 +105,8 @@ pub fn icmp_error(kind: u8, protocol: u8, source: &str, destination: &str) -> Ve
 }
 
 fn frame(destination: IpAddr, protocol: u8, payload: &[u8]) -> Vec<u8> {
-    // To everybody, so that the kernel takes it whatever the interface's MAC.
-    let mut frame = [0xff; 6].to_vec();
+    // The MAC address of the interface that frames are sent to.
+    let mut frame = [2, 0, 0, 0, 0, 1].to_vec();
     frame.extend([2, 0, 0, 0, 0, 9]);
     match destination {
         IpAddr::V4(destination) => {

@@ -11,6 +11,9 @@ pub const INTERFACE: &str = "us0";
 /// The end that frames are sent into.
 pub const PEER: &str = "us1";
 
+/// The MAC address of [`INTERFACE`], which frames are sent to.
+const MAC: &str = "02:00:00:00:00:01";
+
 /// The IPv4 address of [`INTERFACE`].
 pub const ADDRESS_V4: &str = "10.0.0.1";
 
@@ -49,7 +52,7 @@ impl Network {
         let moved = unsafe { libc::unshare(libc::CLONE_NEWNET) };
         assert_eq!(moved, 0, "these tests need root: {}", io::Error::last_os_error());
         let queues = format!("numtxqueues {queue_count} numrxqueues {queue_count}");
-        ip(&format!("link add {INTERFACE} {queues} type veth peer name {PEER} {queues}"));
+        ip(&format!("link add {INTERFACE} address {MAC} {queues} type veth peer name {PEER} {queues}"));
         ip(&format!("address add {ADDRESS_V4}/24 dev {INTERFACE}"));
         for end in [INTERFACE, PEER] {
             ip(&format!("link set {end} mtu 9000 up"));
