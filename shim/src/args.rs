@@ -1,144 +1,141 @@
-//! The application's memory: the only place that reads or writes through its pointers.
-//!
-//! A pointer that cannot be the application's (null, or beyond its address space) is `EFAULT`. One that could be, and
-//! points nowhere, crashes the application here, instead of answering `EFAULT` as the kernel would.
+//! The application's memory: what is read or written through its pointers, beside the bytes that move
+//! ([`pieces`](crate::pieces)).
 
-use crate::limits::{IOVECS_MAX, TRANSFER_LEN_MAX};
+use crate::memory::{self, Access};
 use crate::sys::AddressBuffer;
-use libc::{c_int, c_void, iovec, msghdr, sockaddr, socklen_t, timespec, timeval};
+use libc::{c_int, c_void, msghdr, sockaddr, socklen_t, timespec, timeval};
 use stack::Errno;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ptr;
 use std::time::Duration;
 
-/// The bytes to send.
-///
-/// # Safety
-/// `buf` has `len` readable bytes while the result is used, or is null.
-pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8], Errno> {
-    match (is_possible(buf.addr(), len), len) {
-        (_, 0) => Ok(&[]),
-        (false, _) => Err(Errno::EFAULT),
-        // SAFETY: the caller's promise.
-        (true, _) => Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len.min(TRANSFER_LEN_MAX)) }),
-    }
-}
-
-/// Whether so many bytes could be the application's.
-fn is_possible(address: usize, len: usize) -> bool {
-    /// Where user space ends: 47 bits of address on x86-64, 48 on AArch64.
-    const USER_END: usize = if cfg!(target_arch = "x86_64") { 1 << 47 } else { 1 << 48 };
-    address != 0 && address.checked_add(len).is_some_and(|end| end <= USER_END)
-}
-
-/// Room for bytes that are received, or any array that the application gave for an answer.
-///
-/// # Safety
-/// `buf` has `len` elements that nobody else touches while the result is used, or is null.
-pub unsafe fn slice_mut<'a, T>(buf: *mut T, len: usize) -> Result<&'a mut [T], Errno> {
-    match (is_possible(buf.addr(), len.saturating_mul(size_of::<T>())), len) {
-        (_, 0) => Ok(&mut []),
-        (false, _) => Err(Errno::EFAULT),
-        // SAFETY: the caller's promise.
-        (true, _) => Ok(unsafe { std::slice::from_raw_parts_mut(buf, len.min(TRANSFER_LEN_MAX / size_of::<T>())) }),
-    }
-}
-
-/// Room for received bytes.
-///
-/// # Safety
-/// As for `slice_mut`.
-pub unsafe fn bytes_mut<'a>(buf: *mut c_void, len: usize) -> Result<&'a mut [u8], Errno> {
-    // SAFETY: the caller's promise.
-    unsafe { slice_mut(buf.cast::<u8>(), len) }
-}
-
-/// The pieces of a readv(2) or writev(2).
+/// Bytes that the application gave for the call alone: an address, the value of an option.
 ///
 /// # Errors
-/// `EINVAL`: a negative or too large count.
+/// `EFAULT`: they are not there.
 ///
 /// # Safety
-/// `iov` has `count` elements, and each of them describes memory as `bytes` or `bytes_mut` want it.
-pub unsafe fn pieces<'a>(iov: *const iovec, count: usize) -> Result<Pieces<'a>, Errno> {
-    if count > IOVECS_MAX {
-        return Err(Errno::EINVAL);
-    }
-    // SAFETY: the caller's promise.
-    Ok(Pieces(unsafe { slice_mut(iov.cast_mut(), count)? }))
-}
-
-/// Memory in several pieces, in order.
-pub struct Pieces<'a>(&'a [iovec]);
-
-impl<'a> Pieces<'a> {
-    /// The pieces as bytes to send.
-    pub fn readable(&self) -> impl Iterator<Item = Result<&'a [u8], Errno>> + Clone {
-        // SAFETY: what `pieces` was promised.
-        self.0.iter().map(|piece| unsafe { bytes(piece.iov_base, piece.iov_len) })
-    }
-
-    /// Whether there is not a byte in them.
-    pub fn is_empty(&self) -> bool {
-        self.0.iter().all(|piece| piece.iov_len == 0)
-    }
-
-    /// The pieces as room for received bytes.
-    pub fn writable(&mut self) -> impl Iterator<Item = Result<&'a mut [u8], Errno>> {
-        // SAFETY: what `pieces` was promised; each piece is handed out once.
-        self.0.iter().map(|piece| unsafe { bytes_mut(piece.iov_base, piece.iov_len) })
+/// Nobody writes to `buf` while the result is used.
+pub unsafe fn bytes<'a>(buf: *const c_void, len: usize) -> Result<&'a [u8], Errno> {
+    match len {
+        0 => Ok(&[]),
+        _ if !memory::is_there(buf.addr(), len, Access::Read) => Err(Errno::EFAULT),
+        // SAFETY: it is there, and the caller's promise.
+        _ => Ok(unsafe { std::slice::from_raw_parts(buf.cast(), len) }),
     }
 }
 
-/// A message of sendmsg(2) or recvmsg(2).
+/// An array that the application gave, to be changed.
+///
+/// # Errors
+/// `EFAULT`: it is not there.
 ///
 /// # Safety
-/// `message` is null or a msghdr, whose pieces are as `pieces` wants them.
-pub unsafe fn message<'a>(message: *const msghdr) -> Result<(&'a msghdr, Pieces<'a>), Errno> {
-    // SAFETY: the caller's promise.
-    let header = unsafe { message.as_ref() }.ok_or(Errno::EFAULT)?;
-    if header.msg_iovlen > IOVECS_MAX {
-        return Err(Errno::EMSGSIZE);
+/// Nobody else touches it while the result is used.
+pub unsafe fn slice_mut<'a, T>(buf: *mut T, len: usize) -> Result<&'a mut [T], Errno> {
+    match len.checked_mul(size_of::<T>()) {
+        Some(0) => Ok(&mut []),
+        Some(bytes) if memory::is_there(buf.addr(), bytes, Access::Write) => {
+            // SAFETY: it is there, and the caller's promise.
+            Ok(unsafe { std::slice::from_raw_parts_mut(buf, len) })
+        }
+        _ => Err(Errno::EFAULT),
     }
-    // SAFETY: the caller's promise.
-    let pieces = unsafe { pieces(header.msg_iov, header.msg_iovlen)? };
-    Ok((header, pieces))
 }
 
-/// Empties what recvmsg(2) says beside the bytes: a TCP socket has no address, no control data and no flags.
-///
-/// # Safety
-/// `message` is a msghdr that nobody else touches.
-pub unsafe fn finish_message(message: *mut msghdr) {
-    // SAFETY: the caller's promise.
-    let message = unsafe { &mut *message };
-    message.msg_namelen = 0;
-    message.msg_controllen = 0;
-    message.msg_flags = 0;
+/// An array that the application gave for answers, of which only those are used that there are answers for.
+#[derive(Debug)]
+pub struct Room<T> {
+    at: *mut T,
+    len: usize,
 }
 
-/// A value that the application gave by pointer.
+impl<T> Room<T> {
+    /// Room for `len` answers.
+    ///
+    /// # Errors
+    /// `EFAULT`: beyond what a program can have.
+    ///
+    /// # Safety
+    /// Nobody else touches what is there while the result is used.
+    pub unsafe fn new(at: *mut T, len: usize) -> Result<Self, Errno> {
+        let is_possible = len.checked_mul(size_of::<T>()).is_some_and(|bytes| memory::is_possible(at.addr(), bytes));
+        if is_possible { Ok(Room { at, len }) } else { Err(Errno::EFAULT) }
+    }
+
+    /// How many answers there is room for.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What is behind the first `count`.
+    pub fn behind(&mut self, count: usize) -> Room<T> {
+        let count = count.min(self.len);
+        Room { at: self.at.wrapping_add(count), len: self.len - count }
+    }
+
+    /// Where the kernel is to answer: it sees itself whether there is room.
+    pub fn address(&mut self) -> *mut T {
+        self.at
+    }
+
+    /// The first `count`, or as many as there are.
+    ///
+    /// # Errors
+    /// `EFAULT`: they are not there.
+    pub fn first(&mut self, count: usize) -> Result<&mut [T], Errno> {
+        // SAFETY: `new` was promised so.
+        unsafe { slice_mut(self.at, count.min(self.len)) }
+    }
+}
+
+/// Says what recvmsg(2) says beside the bytes: of a TCP socket neither an address nor control data.
+///
+/// # Errors
+/// `EFAULT`: it cannot be written to.
 ///
 /// # Safety
-/// `value` is null or points to a T, aligned or not.
+/// Nobody else touches `message`.
+pub unsafe fn finish_message(message: *mut msghdr, flags: c_int) -> Result<(), Errno> {
+    // SAFETY: `value` looks whether it is there.
+    let mut header = unsafe { value(message)? };
+    if !header.msg_name.is_null() {
+        header.msg_namelen = 0;
+    }
+    header.msg_controllen = 0;
+    header.msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the caller's promise.
+    unsafe { answer(message, header) }
+}
+
+/// A value that the application gave by pointer, aligned or not.
+///
+/// # Errors
+/// `EFAULT`: it is not there.
+///
+/// # Safety
+/// What is there is a T.
 pub unsafe fn value<T: Copy>(value: *const T) -> Result<T, Errno> {
-    if value.is_null() {
+    if !memory::is_there(value.addr(), size_of::<T>(), Access::Read) {
         return Err(Errno::EFAULT);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: it is there, and the caller's promise.
     Ok(unsafe { value.read_unaligned() })
 }
 
-/// Answers through a pointer of the application's.
+/// Answers through a pointer of the application's, aligned or not.
+///
+/// # Errors
+/// `EFAULT`: there is no room.
 ///
 /// # Safety
-/// `to` is null or has room for a T, aligned or not.
+/// Nobody else touches what is there.
 pub unsafe fn answer<T>(to: *mut T, value: T) -> Result<(), Errno> {
-    if to.is_null() {
+    if !memory::is_there(to.addr(), size_of::<T>(), Access::Write) {
         return Err(Errno::EFAULT);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: it is there, and the caller's promise.
     unsafe { to.write_unaligned(value) };
     Ok(())
 }
@@ -279,10 +276,10 @@ impl Answer {
         if (room as c_int) < 0 {
             return Err(Errno::EINVAL);
         }
-        if self.to.is_null() && room > 0 {
+        let fits = bytes.len().min(room as usize);
+        if !memory::is_there(self.to.addr(), fits, Access::Write) {
             return Err(Errno::EFAULT);
         }
-        let fits = bytes.len().min(room as usize);
         // SAFETY: `new` was promised `room` bytes here.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.to, fits) };
         // SAFETY: `new` was promised so.

@@ -3,12 +3,12 @@
 //! An epoll instance has a set beside it from its creation, or from when a socket of ours is added to it (see
 //! [`epoll_set`](crate::epoll_set)), and everything of the kernel's stays where it is.
 
+use crate::args::Room;
 use crate::attach::{self, watch_ring};
 use crate::description::{Role, Watch};
 use crate::epoll_set::cookie::Cookie;
 use crate::epoll_set::{EpollSet, Item};
 use crate::fd_table::{self, Entry};
-use crate::limits::ITEMS_MAX;
 use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
 use crate::world::{self, Inside, World};
@@ -28,15 +28,15 @@ pub struct Control {
     pub operation: c_int,
     /// The fd.
     pub fd: RawFd,
-    /// Not needed to delete.
-    pub event: Option<epoll_event>,
+    /// What to ask for; nothing to delete.
+    pub event: epoll_event,
 }
 
 /// epoll_ctl(2) for a socket of ours.
 ///
 /// # Errors
 /// - `EEXIST`: added already. `ENOENT`: not added. `EINVAL`: no epoll instance, or flags that exclude each other.
-/// - `EFAULT`: no event. `EBADF`: not open. `ENOSPC` stands for a bound of ours.
+/// - `EBADF`: not open. `ENOSPC` stands for a bound of ours.
 pub fn control(key: Key, control: Control) -> Result<(), Errno> {
     let Control { epfd, operation, fd, event } = control;
     if epfd == fd {
@@ -49,13 +49,12 @@ pub fn control(key: Key, control: Control) -> Result<(), Errno> {
         None => promote(&mut world, epfd)?,
     };
     let found = find(&mut world, set, key, fd)?;
-    match (operation, event, found) {
-        (EPOLL_CTL_DEL, _, None) | (EPOLL_CTL_MOD, Some(_), None) => Err(Errno::ENOENT),
-        (EPOLL_CTL_DEL, _, Some(item)) => remove(&mut world, set, key, item),
-        (EPOLL_CTL_ADD, Some(_), Some(_)) => Err(Errno::EEXIST),
-        (EPOLL_CTL_ADD, Some(event), None) => add(&mut world, set, key, Item::new(fd, key, event.events, event.u64)),
-        (EPOLL_CTL_MOD, Some(event), Some(item)) => modify(&mut world, set, key, item, event),
-        (EPOLL_CTL_ADD | EPOLL_CTL_MOD, None, _) => Err(Errno::EFAULT),
+    match (operation, found) {
+        (EPOLL_CTL_DEL | EPOLL_CTL_MOD, None) => Err(Errno::ENOENT),
+        (EPOLL_CTL_DEL, Some(item)) => remove(&mut world, set, key, item),
+        (EPOLL_CTL_ADD, Some(_)) => Err(Errno::EEXIST),
+        (EPOLL_CTL_ADD, None) => add(&mut world, set, key, Item::new(fd, key, event.events, event.u64)),
+        (EPOLL_CTL_MOD, Some(item)) => modify(&mut world, set, key, item, event),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -175,8 +174,8 @@ pub fn watch_new_listener(world: &mut World, key: Key) {
 /// epoll_wait(2) and its variants on an epoll instance with a set; without `timeout` it waits for ever.
 ///
 /// # Errors
-/// `EINTR`: a signal handler ran. `EBADF`: closed.
-pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+/// `EINTR`: a signal handler ran. `EBADF`: closed. `EFAULT`: no room for events.
+pub fn wait(key: Key, events: Room<epoll_event>, timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
     let mut world = world::enter()?;
     let waiting = admission::begin_in_set(&mut world, key);
     let reported = wait_in(world, key, events, timeout, mask);
@@ -189,7 +188,7 @@ pub fn wait(key: Key, events: &mut [epoll_event], timeout: Option<Duration>, mas
 fn wait_in(
     world: Inside,
     key: Key,
-    events: &mut [epoll_event],
+    mut events: Room<epoll_event>,
     timeout: Option<Duration>,
     mask: SignalMask,
 ) -> Result<usize, Errno> {
@@ -206,21 +205,21 @@ fn wait_in(
         let epfd = set.epfd;
         if set.is_kernel_next(now) {
             drop(world);
-            let theirs = ask_kernel(key, epfd, events, ONCE, mask)?.kept;
+            let theirs = ask_kernel(key, epfd, &mut events, ONCE, mask)?.kept;
             if theirs > 0 {
                 thread::end_wait();
                 return Ok(theirs);
             }
             world = world::enter()?;
         }
-        let ours = collect(&mut world, key, events)?;
+        let ours = collect(&mut world, key, &mut events)?;
         if ours > 0 {
             let has_room = ours < events.len();
             let asks = has_room && world.sets.get_mut(key).is_some_and(|set| set.is_time_to_ask(now));
             drop(world);
             thread::end_wait();
             let asked =
-                if asks { ask_kernel(key, epfd, &mut events[ours..], ONCE, mask) } else { Ok(Asked::default()) };
+                if asks { ask_kernel(key, epfd, &mut events.behind(ours), ONCE, mask) } else { Ok(Asked::default()) };
             // What was collected is not to be lost to an error.
             return Ok(ours + asked.unwrap_or_default().kept);
         }
@@ -229,7 +228,7 @@ fn wait_in(
             drop(world);
             let mut asked = Ok(Asked::default());
             may_spin = spin(turns, until, || {
-                asked = ask_kernel(key, epfd, events, ONCE, mask);
+                asked = ask_kernel(key, epfd, &mut events, ONCE, mask);
                 asked != Ok(Asked::default())
             });
             match asked? {
@@ -241,8 +240,8 @@ fn wait_in(
         begin_sleep(&mut world, key);
         drop(world);
         let asked = match timeout {
-            Some(Duration::ZERO) => ask_kernel(key, epfd, events, timeout, mask),
-            _ => sleep_until(wake_at, |timeout| ask_kernel(key, epfd, events, timeout, mask)),
+            Some(Duration::ZERO) => ask_kernel(key, epfd, &mut events, timeout, mask),
+            _ => sleep_until(wake_at, |timeout| ask_kernel(key, epfd, &mut events, timeout, mask)),
         };
         end_sleep(key);
         let is_over = until.is_some_and(|until| until <= clock::now());
@@ -250,7 +249,7 @@ fn wait_in(
             0 if is_over => {
                 let mut world = world::enter()?;
                 world.turn(clock::now());
-                return collect(&mut world, key, events);
+                return collect(&mut world, key, &mut events);
             }
             0 => may_spin = true,
             count => return Ok(count),
@@ -258,10 +257,12 @@ fn wait_in(
     }
 }
 
-fn collect(world: &mut World, key: Key, events: &mut [epoll_event]) -> Result<usize, Errno> {
+fn collect(world: &mut World, key: Key, events: &mut Room<epoll_event>) -> Result<usize, Errno> {
     let World { sets, descriptions, network, .. } = world;
     let set = sets.get_mut(key).ok_or(Errno::EBADF)?;
     let stack = network.as_ref().map(|network| &network.stack);
+    // One more than there can be, so that the set sees whether the room was full.
+    let events = events.first(set.queued() + 1)?;
     let count = set.collect(events, |description| world::bits_now(descriptions, stack, description));
     set.settle();
     Ok(count)
@@ -297,12 +298,13 @@ struct Asked {
 fn ask_kernel(
     key: Key,
     epfd: RawFd,
-    events: &mut [epoll_event],
+    events: &mut Room<epoll_event>,
     timeout: Option<Duration>,
     mask: SignalMask,
 ) -> Result<Asked, Errno> {
-    let room = events.len().min(ITEMS_MAX);
-    let count = sys::epoll_wait(epfd, &mut events[..room], timeout, mask)?;
+    let count = sys::epoll_wait(epfd, events, timeout, mask)?;
+    // The kernel has written so many there.
+    let events = events.first(count)?;
     let mut kept = 0;
     for index in 0..count {
         let event = events[index];

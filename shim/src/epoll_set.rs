@@ -138,6 +138,11 @@ impl EpollSet {
         self.queue.is_empty()
     }
 
+    /// How many there are to look at.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Takes what is ready, up to the room in `into`; `bits` says what is true of a description now, or `None` if it
     /// is gone. Returns how many.
     pub fn collect(&mut self, into: &mut [libc::epoll_event], mut bits: impl FnMut(Key) -> Option<u32>) -> usize {

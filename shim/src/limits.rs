@@ -83,6 +83,10 @@ pub const IOVECS_MAX: usize = 1024;
 /// Bytes of one call: Linux's MAX_RW_COUNT.
 pub const TRANSFER_LEN_MAX: usize = 0x7fff_f000;
 
+/// Pages of the application's memory that are known to be there: 256 MiB of them in half a megabyte of ours, which is
+/// backed as it is used. A page more costs a system call for each call that names it.
+pub const PAGES_NOTED: usize = 1 << 16;
+
 /// Bytes of a line of log.
 pub const LOG_LINE_LEN: usize = 512;
 

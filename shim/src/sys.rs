@@ -1,5 +1,7 @@
 //! Raw system calls: what the shim asks of the kernel for itself, past its own hooks, of which syscall(2) is one.
 
+use crate::args::Room;
+use crate::limits::ITEMS_MAX;
 use libc::{c_int, c_long, epoll_event, pollfd, sigset_t};
 use stack::Errno;
 use stack::kernel::high_fd_floor;
@@ -236,13 +238,13 @@ impl SignalMask {
 /// epoll_pwait2(2): fills `events` and returns how many; without `timeout` it waits for ever.
 pub fn epoll_wait(
     epfd: RawFd,
-    events: &mut [epoll_event],
+    events: &mut Room<epoll_event>,
     timeout: Option<Duration>,
     mask: SignalMask,
 ) -> Result<usize, Errno> {
     let time = timeout.map(timespec);
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-    call!(SYS_epoll_pwait2, epfd, events.as_mut_ptr(), events.len(), time, mask.0, KERNEL_SIGSET_LEN)
+    call!(SYS_epoll_pwait2, epfd, events.address(), events.len().min(ITEMS_MAX), time, mask.0, KERNEL_SIGSET_LEN)
 }
 
 /// ppoll(2): returns how many of `fds` have something to say; without `timeout` it waits for ever.
@@ -257,6 +259,27 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
 pub fn is_readable(fd: RawFd) -> bool {
     let mut fds = [pollfd { fd, events: libc::POLLIN, revents: 0 }];
     poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE) == Ok(1) && fds[0].revents & libc::POLLIN != 0
+}
+
+/// Faults pages in, to be read or written to; false if one of them is not there, or is of a kind that this cannot do:
+/// madvise(2), MADV_POPULATE_READ and MADV_POPULATE_WRITE.
+pub fn populate(address: usize, len: usize, writable: bool) -> bool {
+    let advice = if writable { libc::MADV_POPULATE_WRITE } else { libc::MADV_POPULATE_READ };
+    call!(SYS_madvise, address, len, advice).is_ok()
+}
+
+/// Whether an aligned word of memory can be read: futex(2) compares it, and then moves no one.
+pub fn is_word_readable(address: usize) -> bool {
+    let (compare, other) = (libc::FUTEX_CMP_REQUEUE | libc::FUTEX_PRIVATE_FLAG, 0u32);
+    call!(SYS_futex, address, compare, 0, 0, &raw const other, 0) != Err(Errno::EFAULT)
+}
+
+/// Whether an aligned word of memory can be written to: futex(2) ors nothing into it, and then wakes no one.
+pub fn is_word_writable(address: usize) -> bool {
+    /// FUTEX_OP_OR with 0, then FUTEX_OP_CMP_EQ with 0 (linux/futex.h).
+    const OR_NOTHING: c_int = 2 << 28;
+    let (wake, other) = (libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG, 0u32);
+    call!(SYS_futex, &raw const other, wake, 0, 0, address, OR_NOTHING) != Err(Errno::EFAULT)
 }
 
 /// Whether a system call that a signal interrupted is to be started again (signal(7)).

@@ -149,5 +149,5 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, descriptors, dual, epoll, options, poll, sendfile, shutdown, signals, threads, transmit,
+    accept, connect, descriptors, dual, epoll, input, options, poll, sendfile, shutdown, signals, threads, transmit,
 }

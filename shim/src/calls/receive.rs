@@ -2,12 +2,14 @@
 
 use crate::description::Role;
 use crate::log::warn_once;
+use crate::pieces::Pieces;
 use crate::wait::{self, Patience};
 use crate::world::World;
 use libc::{MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, c_int};
 use stack::slab::Key;
 use stack::socket::{FlowId, Socket};
 use stack::{Errno, Readiness};
+use std::iter;
 
 /// What is done with received bytes.
 #[derive(Debug, Clone, Copy)]
@@ -22,8 +24,9 @@ enum Manner {
 /// # Errors
 /// - `EAGAIN`: nothing is there, and the socket does not block or its SO_RCVTIMEO is over. `EINTR`.
 /// - `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `ENOTCONN`.
+/// - `EFAULT`: no memory to receive into; the bytes stay where they are.
 /// - `EOPNOTSUPP`: a flag that we lack; `EINVAL`: MSG_OOB with no urgent byte, of which there is never one.
-pub fn receive(key: Key, pieces: &mut [&mut [u8]], flags: c_int) -> Result<usize, Errno> {
+pub fn receive(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     let known = MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
     match flags & !known {
         0 => {}
@@ -36,75 +39,66 @@ pub fn receive(key: Key, pieces: &mut [&mut [u8]], flags: c_int) -> Result<usize
         }
     }
     let manner = if flags & MSG_PEEK != 0 { Manner::Peek } else { Manner::Take };
-    let room: usize = pieces.iter().map(|piece| piece.len()).sum();
     let is_all_wanted = flags & MSG_WAITALL != 0;
     let mut received = 0;
     let patience = Patience::RECEIVE.unless(flags & MSG_DONTWAIT != 0);
     let finished = wait::complete(key, patience, |world| {
         let has_ended = match manner {
-            Manner::Take => drain(world, key, pieces, &mut received)?,
+            Manner::Take => drain(world, key, &mut pieces, &mut received)?,
             Manner::Peek => {
-                received = peek(world, key, pieces)?;
+                received = peek(world, key, &mut pieces)?;
                 received == 0
             }
         };
         let is_enough = received > 0 && !is_all_wanted;
-        if has_ended || is_enough || received == room { Ok(()) } else { Err(Errno::EAGAIN) }
+        if has_ended || is_enough || received == pieces.len() { Ok(()) } else { Err(Errno::EAGAIN) }
     });
     if received > 0 { Ok(received) } else { finished.map(|()| 0) }
 }
 
 /// Moves what is there behind the first `received` bytes of `pieces`; true when no more will come after that.
-fn drain(world: &mut World, key: Key, pieces: &mut [&mut [u8]], received: &mut usize) -> Result<bool, Errno> {
+fn drain(world: &mut World, key: Key, pieces: &mut Pieces<'_>, received: &mut usize) -> Result<bool, Errno> {
     let id = flow(world, key)?;
     let stack = world.stack().ok_or(Errno::ENOTCONN)?;
-    if pieces.iter().all(|piece| piece.is_empty()) {
+    let room_len = pieces.len() - *received;
+    let len = stack.tcp_queued(id).0.min(room_len);
+    if room_len == 0 {
         // recv(2) of nothing still says whether there is something.
         return stack.tcp_peek(id, &mut [0]).map(|_| true);
     }
-    let before = *received;
-    let mut skip = before;
-    for piece in pieces {
-        let skipped = skip.min(piece.len());
-        skip -= skipped;
-        let mut rest = &mut piece[skipped..];
-        while !rest.is_empty() {
-            let is_empty = stack.tcp_queued(id).0 == 0;
-            // The end and errors are said once: not to a call that has bytes to return.
-            if is_empty && *received > 0 && stack.readiness(Socket::Flow(id)).contains(Readiness::ERROR) {
-                return Ok(true);
-            }
-            if is_empty && *received > before {
-                return Ok(false);
-            }
-            let moved = stack.tcp_recv(id, rest)?;
-            if moved == 0 {
-                return Ok(true);
-            }
-            *received += moved;
-            rest = &mut rest[moved..];
-        }
+    if len == 0 {
+        // The end and errors are said once: not to a call that has bytes to return.
+        let has_error = *received > 0 && stack.readiness(Socket::Flow(id)).contains(Readiness::ERROR);
+        return if has_error { Ok(true) } else { stack.tcp_recv(id, &mut []).map(|_| true) };
+    }
+    for room in pieces.room(*received, len)? {
+        *received += stack.tcp_recv(id, room)?;
     }
     Ok(false)
 }
 
 /// Copies what is there into `pieces`, and leaves it there; 0 at the end of the stream.
-fn peek(world: &mut World, key: Key, pieces: &mut [&mut [u8]]) -> Result<usize, Errno> {
+fn peek(world: &mut World, key: Key, pieces: &mut Pieces<'_>) -> Result<usize, Errno> {
     let id = flow(world, key)?;
     let stack = world.stack().ok_or(Errno::ENOTCONN)?;
-    if let [piece] = pieces {
-        return stack.tcp_peek(id, piece);
+    let len = stack.tcp_queued(id).0.min(pieces.len());
+    if len == 0 {
+        return stack.tcp_peek(id, &mut [0]).map(|_| 0);
     }
-    let room: usize = pieces.iter().map(|piece| piece.len()).sum();
-    let mut seen = vec![0; room.min(stack.tcp_queued(id).0.max(1))];
-    let count = stack.tcp_peek(id, &mut seen)?;
-    let mut rest = &seen[..count];
-    for piece in pieces {
-        let (here, later) = rest.split_at(rest.len().min(piece.len()));
-        piece[..here.len()].copy_from_slice(here);
+    let mut rooms = pieces.room(0, len)?;
+    let Some(first) = rooms.next() else { return Ok(0) };
+    if first.len() == len {
+        return stack.tcp_peek(id, first);
+    }
+    let mut seen = vec![0; len];
+    stack.tcp_peek(id, &mut seen)?;
+    let mut rest = &seen[..];
+    for room in iter::once(first).chain(rooms) {
+        let (here, later) = rest.split_at(room.len());
+        room.copy_from_slice(here);
         rest = later;
     }
-    Ok(count)
+    Ok(len)
 }
 
 /// The flow behind a socket.

@@ -2,6 +2,7 @@
 
 use crate::description::Role;
 use crate::log::warn_once;
+use crate::pieces::Pieces;
 use crate::sys;
 use crate::wait::{self, Patience};
 use crate::world::World;
@@ -19,12 +20,8 @@ const HARMLESS: c_int = MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
 /// # Errors
 /// - `EAGAIN`: no room, and the socket does not block or its SO_SNDTIMEO is over. `EINTR`.
 /// - `EPIPE`, with SIGPIPE unless MSG_NOSIGNAL is set: shut down, or the peer is gone.
-/// - `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `EOPNOTSUPP`: a flag that we lack.
-pub fn send<'a>(
-    key: Key,
-    pieces: impl Iterator<Item = Result<&'a [u8], Errno>> + Clone,
-    flags: c_int,
-) -> Result<usize, Errno> {
+/// - `EFAULT`: no memory to send from. `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `EOPNOTSUPP`: a flag that we lack.
+pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     if flags & !(HARMLESS | MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
         warn_once!(flags, "send: flags that are not served");
         return Err(Errno::EOPNOTSUPP);
@@ -34,7 +31,7 @@ pub fn send<'a>(
     let finished = wait::complete(key, patience, |world| {
         let flow = flow(world, key)?;
         let before = sent;
-        let filled = fill(world, flow, pieces.clone(), &mut sent);
+        let filled = fill(world, flow, pieces, &mut sent);
         if sent > before && flags & MSG_MORE == 0 && !world.description(key)?.settings.corked {
             world.flush_reply();
         }
@@ -66,26 +63,11 @@ fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
 }
 
 /// Queues what follows the first `sent` bytes of `pieces`; `EAGAIN` when there is no room for all of it.
-fn fill<'a>(
-    world: &mut World,
-    flow: FlowId,
-    pieces: impl Iterator<Item = Result<&'a [u8], Errno>>,
-    sent: &mut usize,
-) -> Result<(), Errno> {
+fn fill(world: &mut World, flow: FlowId, pieces: Pieces<'_>, sent: &mut usize) -> Result<(), Errno> {
     let stack = world.stack().ok_or(Errno::EPIPE)?;
-    let mut skip = *sent;
-    for piece in pieces {
-        let piece = piece?;
-        let rest = &piece[skip.min(piece.len())..];
-        skip -= piece.len() - rest.len();
-        if rest.is_empty() {
-            continue;
-        }
-        let queued = stack.tcp_send(flow, rest)?;
-        *sent += queued;
-        if queued < rest.len() {
-            return Err(Errno::EAGAIN);
-        }
+    let len = stack.tcp_room(flow)?.min(pieces.len() - *sent);
+    for bytes in pieces.bytes(*sent, len)? {
+        *sent += stack.tcp_send(flow, bytes)?;
     }
-    Ok(())
+    if *sent < pieces.len() { Err(Errno::EAGAIN) } else { Ok(()) }
 }

@@ -2,10 +2,10 @@
 
 use super::send::send;
 use crate::limits::{SENDFILE_PIECE_LEN, SENDFILE_SMALL_LEN, TRANSFER_LEN_MAX};
+use crate::pieces::Pieces;
 use crate::sys;
 use stack::Errno;
 use stack::slab::Key;
-use std::iter;
 use std::os::fd::RawFd;
 
 /// Sends at most `count` bytes of `file` from `offset` on, or from the file's own offset, which then moves. Returns how
@@ -45,7 +45,7 @@ fn send_pieces<const LEN: usize>(key: Key, file: RawFd, start: i64, count: usize
             Err(Errno::ESPIPE) if is_write_only(file) => break Err(Errno::EBADF),
             Err(errno) => break Err(errno),
         };
-        match send(key, iter::once(Ok(&piece[..read])), 0) {
+        match send(key, Pieces::own(&mut piece[..read]), 0) {
             Ok(taken) => {
                 sent += taken;
                 if taken < read {

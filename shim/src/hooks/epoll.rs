@@ -1,19 +1,23 @@
 //! epoll_create(2), epoll_ctl(2), epoll_wait(2).
 
+use crate::args::Room;
 use crate::calls::open;
 use crate::epoll::{self, Control};
 use crate::fd_table::{self, Entry};
 use crate::sys::SignalMask;
 use crate::{args, ret};
-use libc::{c_int, epoll_event, sigset_t, timespec};
+use libc::{EPOLL_CTL_DEL, c_int, epoll_event, sigset_t, timespec};
 use stack::Errno;
 use stack::slab::Key;
 use std::time::Duration;
 
+/// What is not looked at.
+const NO_EVENT: epoll_event = epoll_event { events: 0, u64: 0 };
+
 /// Waits in an epoll instance that holds sockets of ours.
 ///
 /// # Safety
-/// `events` has room for `max` events.
+/// Nobody else touches `events`.
 unsafe fn wait(
     set: Key,
     events: *mut epoll_event,
@@ -21,9 +25,11 @@ unsafe fn wait(
     timeout: Option<Duration>,
     mask: SignalMask,
 ) -> Result<c_int, Errno> {
-    let room = usize::try_from(max).ok().filter(|&room| room > 0).ok_or(Errno::EINVAL)?;
+    /// EP_MAX_EVENTS of linux/fs/eventpoll.c.
+    const EVENTS_MAX: usize = c_int::MAX as usize / size_of::<epoll_event>();
+    let room = usize::try_from(max).ok().filter(|room| (1..=EVENTS_MAX).contains(room)).ok_or(Errno::EINVAL)?;
     // SAFETY: the caller's promise.
-    let events = unsafe { args::slice_mut(events, room)? };
+    let events = unsafe { Room::new(events, room)? };
     epoll::wait(set, events, timeout, mask).map(|count| count as c_int)
 }
 
@@ -48,9 +54,9 @@ export! {
                 return None;
             }
         };
-        // SAFETY: epoll_ctl(2): `event` is one, if it is there.
-        let event = unsafe { args::value(event) }.ok();
-        ret::status(epoll::control(socket, Control { epfd, operation, fd, event }))
+        // SAFETY: epoll_ctl(2): `event` is one.
+        let event = if operation == EPOLL_CTL_DEL { Ok(NO_EVENT) } else { unsafe { args::value(event) } };
+        ret::status(event.and_then(|event| epoll::control(socket, Control { epfd, operation, fd, event })))
     }
 
     /// epoll_wait(2).

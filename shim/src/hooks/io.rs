@@ -1,27 +1,27 @@
 //! read(2), write(2), send(2), recv(2), their variants, and sendfile(2).
 
-use crate::args;
+use crate::args::{self, Answer};
 use crate::calls::{receive, send, sendfile};
 use crate::export::{__read_chk as read_chk, __recv_chk as recv_chk, __recvfrom_chk as recvfrom_chk};
 use crate::limits::DISCARD_LEN_MAX;
+use crate::memory;
+use crate::pieces::{self, Pieces};
 use crate::ret;
-use libc::{MSG_PEEK, MSG_TRUNC, c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
+use libc::{MSG_TRUNC, c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use stack::Errno;
 use stack::slab::Key;
-use std::iter;
 
 /// Receives into one buffer.
 ///
 /// # Safety
-/// `buf` has room for `len` bytes.
+/// Nobody else touches `buf`.
 unsafe fn receive_bytes(socket: Key, buf: *mut c_void, len: size_t, flags: c_int) -> Result<usize, Errno> {
-    if flags & (MSG_TRUNC | MSG_PEEK) == MSG_TRUNC {
+    if flags & MSG_TRUNC != 0 {
         // tcp(7): the bytes are thrown away; `buf` may be null.
-        return receive::receive(socket, &mut [&mut vec![0; len.min(DISCARD_LEN_MAX)]], flags);
+        return receive::receive(socket, Pieces::own(&mut vec![0; len.min(DISCARD_LEN_MAX)]), flags);
     }
     // SAFETY: the caller's promise.
-    let buf = unsafe { args::bytes_mut(buf, len)? };
-    receive::receive(socket, &mut [buf], flags)
+    receive::receive(socket, unsafe { Pieces::one(buf, len)? }, flags)
 }
 
 /// read(2): one of nothing does nothing, which recv(2) does.
@@ -29,6 +29,7 @@ unsafe fn receive_bytes(socket: Key, buf: *mut c_void, len: size_t, flags: c_int
 /// # Safety
 /// As for `receive_bytes`.
 unsafe fn read_bytes(socket: Key, buf: *mut c_void, len: size_t) -> Result<usize, Errno> {
+    check_whole(buf, len)?;
     if len == 0 {
         return Ok(0);
     }
@@ -36,48 +37,67 @@ unsafe fn read_bytes(socket: Key, buf: *mut c_void, len: size_t) -> Result<usize
     unsafe { receive_bytes(socket, buf, len, 0) }
 }
 
+/// read(2) and write(2) want all of a buffer to be where a program can have one, recv(2) and send(2) what they can use of it.
+fn check_whole(buf: *const c_void, len: size_t) -> Result<(), Errno> {
+    if memory::is_possible(buf.addr(), len) { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
 /// Receives into one buffer, and says that there is no address: recvfrom(2) has none for a connected socket.
 ///
 /// # Safety
-/// As for `receive_bytes`; `address_len` is null or points to a length.
+/// As for `receive_bytes`, and for what `address_len` points to.
 unsafe fn receive_from(
     socket: Key,
     buf: *mut c_void,
     len: size_t,
     flags: c_int,
-    address_len: *mut socklen_t,
+    (address, address_len): (*mut sockaddr, *mut socklen_t),
 ) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
     let received = unsafe { receive_bytes(socket, buf, len, flags)? };
-    if !address_len.is_null() {
+    if !address.is_null() {
         // SAFETY: the caller's promise.
-        unsafe { args::answer(address_len, 0)? };
+        unsafe { Answer::new(address, address_len) }.write(&[], 0)?;
     }
     Ok(received)
 }
 
-/// Receives into several buffers.
+/// Receives a message.
 ///
 /// # Safety
-/// As for `args::pieces`.
-unsafe fn receive_pieces(socket: Key, mut pieces: args::Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
-    let mut room = pieces.writable().collect::<Result<Vec<_>, _>>()?;
-    receive::receive(socket, &mut room, flags)
+/// As for `pieces::message`; nobody else touches the message.
+unsafe fn receive_message(socket: Key, message: *mut msghdr, flags: c_int) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let (_, pieces) = unsafe { pieces::message(message)? };
+    let received = receive::receive(socket, pieces, flags)?;
+    // SAFETY: the caller's promise.
+    unsafe { args::finish_message(message, flags)? };
+    Ok(received)
+}
+
+/// readv(2): of nothing as read(2).
+///
+/// # Safety
+/// As for `Pieces::several`.
+unsafe fn read_pieces(socket: Key, iov: *const iovec, count: c_int) -> Result<usize, Errno> {
+    // SAFETY: the caller's promise.
+    let pieces = unsafe { Pieces::several(iov, count as size_t)? };
+    if pieces.len() == 0 { Ok(0) } else { receive::receive(socket, pieces, 0) }
 }
 
 /// Sends one buffer.
 ///
 /// # Safety
-/// `buf` has `len` bytes.
+/// Nobody writes to `buf`.
 unsafe fn send_bytes(socket: Key, buf: *const c_void, len: size_t, flags: c_int) -> Result<usize, Errno> {
     // SAFETY: the caller's promise.
-    send::send(socket, iter::once(unsafe { args::bytes(buf, len) }), flags)
+    send::send(socket, unsafe { Pieces::one(buf, len)? }, flags)
 }
 
 /// Sends a file; `offset` says where from and then where the rest is, unless it is null.
 ///
 /// # Safety
-/// `offset` is null or points to an offset.
+/// Nobody else touches `offset`.
 unsafe fn send_file(socket: Key, file: c_int, offset: *mut off64_t, count: size_t) -> Result<usize, Errno> {
     if offset.is_null() {
         return sendfile::sendfile(socket, file, None, count).map(|(sent, _)| sent);
@@ -124,8 +144,8 @@ export! {
         fd: c_int, buf: *mut c_void, len: size_t, flags: c_int, address: *mut sockaddr, address_len: *mut socklen_t,
     ) -> ssize_t = libc::recvfrom {
         let socket = socket!(fd);
-        // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` is a length if it is there.
-        ret::count(unsafe { receive_from(socket, buf, len, flags, address_len) })
+        // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` says how much `address` has.
+        ret::count(unsafe { receive_from(socket, buf, len, flags, (address, address_len)) })
     }
 
     /// recvfrom(2), fortified.
@@ -134,37 +154,29 @@ export! {
         address: *mut sockaddr, address_len: *mut socklen_t,
     ) -> ssize_t = recvfrom_chk {
         let socket = Some(socket!(fd)).filter(|_| len <= buf_len)?;
-        // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` is a length if it is there.
-        ret::count(unsafe { receive_from(socket, buf, len, flags, address_len) })
+        // SAFETY: recvfrom(2): `buf` has room for `len` bytes, and `address_len` says how much `address` has.
+        ret::count(unsafe { receive_from(socket, buf, len, flags, (address, address_len)) })
     }
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::recvmsg {
         let socket = socket!(fd);
         // SAFETY: recvmsg(2): `message` is one.
-        ret::count(unsafe { args::message(message) }.and_then(|(_, pieces)| {
-            // SAFETY: as above.
-            let received = unsafe { receive_pieces(socket, pieces, flags)? };
-            // SAFETY: as above.
-            unsafe { args::finish_message(message) };
-            Ok(received)
-        }))
+        ret::count(unsafe { receive_message(socket, message, flags) })
     }
 
     /// readv(2).
     fn readv(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = libc::readv {
         let socket = socket!(fd);
         // SAFETY: readv(2): `iov` has `count` pieces.
-        let pieces = unsafe { args::pieces(iov, count as size_t) };
-        // SAFETY: as above.
-        ret::count(pieces.and_then(|pieces| if pieces.is_empty() { Ok(0) } else { unsafe { receive_pieces(socket, pieces, 0) } }))
+        ret::count(unsafe { read_pieces(socket, iov, count) })
     }
 
     /// write(2).
     fn write(fd: c_int, buf: *const c_void, len: size_t) -> ssize_t = libc::write {
         let socket = socket!(fd);
         // SAFETY: write(2): `buf` has `len` bytes.
-        ret::count(unsafe { send_bytes(socket, buf, len, 0) })
+        ret::count(check_whole(buf, len).and_then(|()| unsafe { send_bytes(socket, buf, len, 0) }))
     }
 
     /// send(2).
@@ -187,16 +199,16 @@ export! {
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t = libc::sendmsg {
         let socket = socket!(fd);
         // SAFETY: sendmsg(2): `message` is one.
-        let message = unsafe { args::message(message) };
-        ret::count(message.and_then(|(_, pieces)| send::send(socket, pieces.readable(), flags)))
+        let message = unsafe { pieces::message(message) };
+        ret::count(message.and_then(|(_, pieces)| send::send(socket, pieces, flags)))
     }
 
     /// writev(2).
     fn writev(fd: c_int, iov: *const iovec, count: c_int) -> ssize_t = libc::writev {
         let socket = socket!(fd);
         // SAFETY: writev(2): `iov` has `count` pieces.
-        let pieces = unsafe { args::pieces(iov, count as size_t) };
-        ret::count(pieces.and_then(|pieces| send::send(socket, pieces.readable(), 0)))
+        let pieces = unsafe { Pieces::several(iov, count as size_t) };
+        ret::count(pieces.and_then(|pieces| send::send(socket, pieces, 0)))
     }
 
     /// sendfile(2).

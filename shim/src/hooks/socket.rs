@@ -13,7 +13,10 @@ export! {
 
     /// bind(2): the kernel's socket holds the port, so it is the kernel that binds.
     fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::bind {
-        ret::status(open::check_bind(socket!(fd)).transpose()?)
+        let socket = socket!(fd);
+        // SAFETY: bind(2): `address` has `len` bytes. What is wrong with them, the kernel says.
+        unsafe { args::bytes(address.cast(), len as usize) }.ok()?;
+        ret::status(open::check_bind(socket).transpose()?)
     }
 
     /// listen(2).

@@ -283,6 +283,22 @@ impl Stack {
         Some((flow.key.local(), flow.key.remote()))
     }
 
+    /// How many bytes `tcp_send` would queue now.
+    ///
+    /// # Errors
+    /// As `tcp_send`, but no room is none.
+    pub fn tcp_room(&mut self, flow: FlowId) -> Result<usize, Errno> {
+        let flow = self.flows.get_mut(flow.0).ok_or(Errno::EPIPE)?;
+        if let Some(cause) = flow.cause.take() {
+            return Err(cause);
+        }
+        if flow.is_write_over() {
+            return Err(Errno::EPIPE);
+        }
+        let socket = flow.socket();
+        if socket.may_send() { Ok(socket.send_capacity() - socket.send_queue()) } else { Err(Errno::EAGAIN) }
+    }
+
     /// Queues bytes and returns how many. They leave with the next `flush` or `poll`.
     ///
     /// # Errors
