@@ -176,6 +176,7 @@ impl Flow {
     /// Applies what setsockopt asked.
     pub fn set_options(&mut self, options: TcpOptions) {
         self.options = options;
+        self.loss.set_congestion_control(options.congestion_control);
         self.socket_mut().set_nagle_enabled(!options.nodelay);
     }
 

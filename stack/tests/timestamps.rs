@@ -196,6 +196,33 @@ fn rfc7323_4_1_the_round_trip_of_a_segment_that_was_sent_again_is_known() {
     assert!((8_700..8_800).contains(&path.round_trip.total_micros()), "{path:?}");
 }
 
+/// What a timeout leaves of the window when the ACK that ends it echoes the segment itself, or its retransmission.
+fn window_after_timeout(echoes_the_first: bool) -> (u32, u32) {
+    let mut peer = Peer::new(TcpOptions { nodelay: true, ..TcpOptions::default() });
+    let heard = peer.hears(&[7; 5000]);
+    let first = heard[0].timestamp.unwrap().0;
+    // The tail-loss probe, then the timeout.
+    let again = peer.script.wait(SECOND / 2);
+    assert!(again.iter().any(|heard| heard.seq == peer.rcv_nxt.wrapping_sub(5000)), "{again:?}");
+    if echoes_the_first {
+        peer.heard = first;
+    } else {
+        peer.heard = again.last().unwrap().timestamp.unwrap().0;
+    }
+    peer.script.now += MS;
+    peer.says(peer.segment(0, b""));
+    let path = peer.script.stack.tcp_info(peer.flow, peer.script.now).unwrap().path;
+    (path.window, path.threshold)
+}
+
+#[test]
+fn rfc4015_3_2_a_timeout_that_was_only_impatience_is_undone() {
+    let (window, threshold) = window_after_timeout(true);
+    assert!(window >= 10 && threshold == u32::MAX, "{window} {threshold}");
+    let (window, threshold) = window_after_timeout(false);
+    assert!(window < 10 && threshold == 7, "{window} {threshold}");
+}
+
 #[test]
 fn rfc7323_3_2_answers_of_the_front_itself_carry_the_option() {
     let keepalive = TcpOptions { keepalive: true, keepalive_idle_s: 1, ..TcpOptions::default() };

@@ -12,19 +12,23 @@
 //! when segments that were sent after it arrive. How much may be under way is RFC 6675's `pipe` against CUBIC's
 //! window. A peer without SACK has three duplicate ACKs (RFC 5681) and NewReno's partial ACKs (RFC 6582).
 
+mod congestion;
 mod cubic;
 mod hystart;
+mod reno;
 mod rtt;
 mod scoreboard;
+mod sieve;
 mod timers;
 
 use crate::packet::{ACK, FIN, MSS_DEFAULT, RST, SYN, Segment, set_window};
+use crate::socket::tcp::CongestionControl;
 use crate::tcp_options::Options;
 use crate::time_wait::after;
 use crate::timestamps;
 use crate::wire_state::WireState;
 use crate::{Duration, Instant};
-use cubic::Cubic;
+use congestion::Congestion;
 use hystart::HyStart;
 use rtt::Rtt;
 use scoreboard::Scoreboard;
@@ -50,8 +54,16 @@ enum Probe {
     None,
     /// Due: the last segment is to be sent again.
     Due,
-    /// It was, up to this sequence number.
-    Sent(u32),
+    /// It was, up to this sequence number, at this time.
+    Sent(u32, Instant),
+}
+
+/// How it was before a loss: the peer's timestamps may show that there was none (Eifel: RFC 3522, RFC 4015).
+#[derive(Debug, Clone, Copy)]
+struct Undo {
+    congestion: Congestion,
+    /// When the first segment was sent again.
+    resent_at: Option<Instant>,
 }
 
 /// What a flow knows of its path, as TCP_INFO has it.
@@ -113,8 +125,9 @@ pub struct Loss {
     timed: Option<(u32, Instant)>,
     /// What was sent while the congestion window was full ends here.
     full_until: u32,
+    undo: Option<Undo>,
     rtt: Rtt,
-    cubic: Cubic,
+    congestion: Congestion,
     hystart: HyStart,
     /// Where the round of slow start ends.
     round_end: u32,
@@ -150,8 +163,9 @@ impl Loss {
             last_sent: Instant::ZERO,
             timed: None,
             full_until: 0,
+            undo: None,
             rtt: Rtt::default(),
-            cubic: Cubic::default(),
+            congestion: Congestion::new(CongestionControl::Cubic),
             hystart: HyStart::default(),
             round_end: 0,
         }
@@ -163,8 +177,8 @@ impl Loss {
             round_trip: self.rtt.smoothed(),
             variation: self.rtt.variation(),
             timeout: self.rtt.timeout(),
-            window: self.cubic.window() as u32,
-            threshold: self.cubic.threshold() as u32,
+            window: self.congestion.window() as u32,
+            threshold: self.congestion.threshold() as u32,
         }
     }
 
@@ -182,6 +196,11 @@ impl Loss {
             self.edge = self.allowed();
             self.stirred = true;
         }
+    }
+
+    /// TCP_CONGESTION.
+    pub fn set_congestion_control(&mut self, control: CongestionControl) {
+        self.congestion.set_control(control);
     }
 
     /// The round trip that is being measured cannot be told from another one (Karn's algorithm).
@@ -224,7 +243,7 @@ impl Loss {
             self.duplicate_acks += 1;
         }
         if self.flight() == 0 && now > self.last_sent + self.rtt.timeout() {
-            self.cubic.on_idle();
+            self.congestion.on_idle();
         }
         self.window = window;
         self.stirred = true;
@@ -237,77 +256,6 @@ impl Loss {
             self.timer_from = now;
         }
         !(repeats && self.told == told)
-    }
-
-    /// Follows a segment on its way out. False if it is not to be sent: smoltcp started again, and this one is not
-    /// lost, or not to be sent yet. `news`: its ACK or window is news to the peer, so that it has to go in any case.
-    pub fn sends(&mut self, segment: &Segment, news: bool, now: Instant) -> bool {
-        let len = segment.sequence_len();
-        if len == 0 || segment.has(RST) {
-            return true;
-        }
-        let end = segment.seq.wrapping_add(len);
-        if segment.has(SYN) {
-            self.timed = (self.nxt != end).then_some((end, now));
-            (self.una, self.nxt, self.cursor, self.edge) = (segment.seq, end, end, end);
-            (self.lost_below, self.resent_below, self.full_until, self.round_end) = (end, end, end, end);
-            (self.timer_from, self.last_sent) = (now, now);
-            return true;
-        }
-        if self.told == 0 || (self.flight() == 0 && end == self.nxt) {
-            // A probe of a closed window, or of a silent peer: smoltcp does not count it either.
-            if after(end, self.nxt) {
-                self.nxt = end;
-            }
-            return true;
-        }
-        self.cursor = end;
-        if after(end, self.nxt) {
-            return self.sends_new(segment, end, news, now);
-        }
-        let lost = self.missing().is_some_and(|(start, _)| after(end, start) && after(self.edge, start));
-        let probe = self.probe == Probe::Due && end == self.nxt;
-        if lost {
-            self.resent_below = end;
-            self.resent_at = self.nxt;
-        }
-        if probe {
-            self.probe = Probe::Sent(end);
-        }
-        if lost || probe {
-            self.give_up_measuring();
-            self.timer_from = now;
-        }
-        lost || probe || news
-    }
-
-    /// A segment with something new in it.
-    fn sends_new(&mut self, segment: &Segment, end: u32, news: bool, now: Instant) -> bool {
-        let within = after(self.nxt, segment.seq) || after(self.told_edge(), segment.seq);
-        if !within && segment.payload_len > 0 && !news {
-            return false;
-        }
-        if self.flight() == 0 {
-            self.timer_from = now;
-        }
-        self.timed = self.timed.or(Some((end, now)));
-        self.nxt = end;
-        self.last_sent = now;
-        if self.probe == Probe::Due {
-            self.probe = Probe::None;
-        }
-        let full = f64::from(self.flight() + self.mss) / f64::from(self.mss);
-        if full * if self.cubic.is_slow_start() { 2.0 } else { 1.0 } >= self.cubic.window() {
-            self.full_until = end;
-        }
-        true
-    }
-
-    /// Whether Nagle's algorithm is to hold back what is less than a segment (`wanted` by the application, with
-    /// `queued` bytes unacknowledged). It also keeps a window that opens by bits from being filled with crumbs.
-    pub fn nagle(&self, wanted: bool, queued: usize) -> bool {
-        let room = self.edge.wrapping_sub(self.una) as usize;
-        if queued > room { true } else { wanted && !after(self.nxt, self.cursor) }
     }
 
     /// Takes in the SACK blocks. True if one of them says that something arrived twice (RFC 2883).
@@ -337,11 +285,19 @@ impl Loss {
             (None, Some(age_ms)) => self.rtt.sample(timestamps::round_trip(age_ms)),
             _ => {}
         }
+        if let Some(Undo { congestion, resent_at: Some(at) }) = self.undo
+            && is_earlier(age_ms, at, now)
+        {
+            // The segment itself has arrived, not its retransmission.
+            self.congestion.undo(&congestion);
+            (self.phase, self.passed) = (Phase::Open, None);
+            (self.lost_below, self.resent_below) = (ack, ack);
+        }
         let partial = self.phase != Phase::Open && after(self.recover, ack);
         if self.phase != Phase::Recovery && !after(ack, self.full_until) {
-            self.cubic.on_ack(f64::from(acked) / f64::from(self.mss), self.rtt.smoothed(), now);
+            self.congestion.on_ack(f64::from(acked) / f64::from(self.mss), self.rtt.smoothed(), now);
         }
-        if self.cubic.is_slow_start() {
+        if self.congestion.is_slow_start() {
             self.watch_slow_start(ack, now);
         }
         self.una = ack;
@@ -354,18 +310,18 @@ impl Loss {
         }
         self.passed = self.passed.filter(|(below, _)| after(*below, ack));
         if !partial {
-            self.phase = Phase::Open;
+            (self.phase, self.undo) = (Phase::Open, None);
         } else if !self.sack && self.phase == Phase::Recovery {
             // RFC 6582, 3.2, step 3: what follows a partial ACK is lost too.
             (self.lost_below, self.resent_below) = (self.first_segment_end(), ack);
         }
-        if let Probe::Sent(end) = self.probe
+        if let Probe::Sent(end, at) = self.probe
             && !after(end, ack)
         {
             self.probe = Probe::None;
-            if !spurious_probe && self.phase == Phase::Open {
+            if !spurious_probe && !is_earlier(age_ms, at, now) && self.phase == Phase::Open {
                 // RFC 8985, 7.4: the probe has repaired a loss that is to be answered for.
-                self.cubic.on_loss();
+                self.congestion.on_loss();
             }
         }
     }
@@ -375,9 +331,10 @@ impl Loss {
             self.round_end = self.nxt;
             self.hystart.next_round(now);
         }
-        let (window, rtt, rtt_min) = (self.cubic.window(), self.rtt.latest(), self.rtt.minimum());
-        if self.phase == Phase::Open && self.hystart.is_over(window, rtt, rtt_min, now) {
-            self.cubic.end_slow_start();
+        let (window, rtt, rtt_min) = (self.congestion.window(), self.rtt.latest(), self.rtt.minimum());
+        if self.congestion.has_hystart() && self.phase == Phase::Open && self.hystart.is_over(window, rtt, rtt_min, now)
+        {
+            self.congestion.end_slow_start();
         }
     }
 
@@ -400,12 +357,17 @@ impl Loss {
         if self.phase == Phase::Open && self.missing().is_some() {
             self.phase = Phase::Recovery;
             self.recover = self.nxt;
-            self.cubic.on_loss();
+            self.prepare_undo();
+            self.congestion.on_loss();
         }
         if after(self.lost_below, self.resent_at) && after(self.resent_below, self.una) {
             // What was sent later than the latest retransmission has arrived, but the retransmission has not.
             (self.resent_below, self.resent_at) = (self.una, self.nxt);
         }
+    }
+
+    fn prepare_undo(&mut self) {
+        self.undo = self.undo.or(Some(Undo { congestion: self.congestion, resent_at: None }));
     }
 
     /// The first that is lost and was not sent again: from where to where.
@@ -419,7 +381,7 @@ impl Loss {
     }
 
     fn window_bytes(&self) -> u32 {
-        (self.cubic.window() * f64::from(self.mss)).min(WINDOW_BYTES_MAX) as u32
+        (self.congestion.window() * f64::from(self.mss)).min(WINDOW_BYTES_MAX) as u32
     }
 
     fn first_segment_end(&self) -> u32 {
@@ -454,12 +416,6 @@ impl Loss {
         self.nxt.wrapping_add(room)
     }
 
-    /// The edge as coarsely as smoltcp was told of it.
-    fn told_edge(&self) -> u32 {
-        let room = self.edge.wrapping_sub(self.una);
-        self.una.wrapping_add(room.checked_next_multiple_of(1 << self.shift).unwrap_or(room))
-    }
-
     /// Lowers the window of a segment to `room` bytes, or as near above as its field can say.
     fn tell(&mut self, packet: &mut [u8], segment: &mut Segment, room: u32) {
         let shift = if segment.has(SYN) { 0 } else { self.shift };
@@ -469,4 +425,9 @@ impl Loss {
         }
         self.told = field;
     }
+}
+
+/// Whether an echo of this age is of a segment that went out before `at`, by the clock of timestamps.
+fn is_earlier(age_ms: Option<u32>, at: Instant, now: Instant) -> bool {
+    age_ms.is_some_and(|age_ms| i64::from(age_ms) > now.total_millis() - at.total_millis())
 }

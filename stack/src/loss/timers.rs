@@ -88,7 +88,8 @@ impl Loss {
     }
 
     fn on_timeout(&mut self, now: Instant) {
-        self.cubic.on_timeout(self.phase == Phase::Loss);
+        self.prepare_undo();
+        self.congestion.on_timeout(self.phase == Phase::Loss);
         if self.backoff > 0 {
             // RFC 2018, 8: the peer may have thrown away what it said it had.
             self.board.clear();

@@ -2,6 +2,7 @@
 
 pub mod info;
 pub mod ip;
+mod options;
 pub mod tcp;
 
 use crate::slab::Key;

@@ -1,6 +1,6 @@
 //! TCP sockets: connect, listen, accept, send, recv, shutdown, close, as tcp(7) says, never blocking.
 
-use super::ip::IpOptions;
+pub use super::options::{CongestionControl, TcpOptions};
 use super::{FlowId, ListenerId};
 use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
@@ -11,7 +11,7 @@ use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::stack::Stack;
 use crate::timestamps::Clock;
-use crate::{Duration, Errno, Instant, isn, limits};
+use crate::{Errno, Instant, isn, limits};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::IpEndpoint;
 use std::collections::VecDeque;
@@ -28,50 +28,6 @@ pub enum ListenAddress {
     AnyV6,
     /// `::` without it: both families.
     Any,
-}
-
-/// What setsockopt has asked of a flow; a listener's are inherited by what it accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpOptions {
-    /// TCP_NODELAY.
-    pub nodelay: bool,
-    /// SO_KEEPALIVE.
-    pub keepalive: bool,
-    /// TCP_KEEPIDLE, in seconds.
-    pub keepalive_idle_s: u32,
-    /// TCP_KEEPINTVL, in seconds.
-    pub keepalive_interval_s: u32,
-    /// TCP_KEEPCNT.
-    pub keepalive_probes: u32,
-    /// TCP_USER_TIMEOUT, in milliseconds; 0 is the system's own times.
-    pub user_timeout_ms: u32,
-    /// What concerns IPv4.
-    pub v4: IpOptions,
-    /// What concerns IPv6.
-    pub v6: IpOptions,
-}
-
-impl Default for TcpOptions {
-    /// tcp(7).
-    fn default() -> Self {
-        TcpOptions {
-            nodelay: false,
-            keepalive: false,
-            keepalive_idle_s: 7200,
-            keepalive_interval_s: 75,
-            keepalive_probes: 9,
-            user_timeout_ms: 0,
-            v4: IpOptions::default(),
-            v6: IpOptions::default(),
-        }
-    }
-}
-
-impl TcpOptions {
-    /// TCP_USER_TIMEOUT, where it is set.
-    pub(crate) fn user_timeout(&self) -> Option<Duration> {
-        (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms.into()))
-    }
 }
 
 /// shutdown(2)'s `how`.
