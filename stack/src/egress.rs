@@ -64,14 +64,10 @@ impl Stack {
         let loss_at = if flow.recovers() { flow.loss.deadline() } else { None };
         let nagle = flow.loss.nagle(!flow.options.nodelay, flow.socket().send_queue());
         flow.socket_mut().set_nagle_enabled(nagle);
-        let poll_at = match flow.has_sent_last_syn(now) {
-            true => None,
-            false => self.interfaces[flow.interface].interface.poll_at(now, flow.set()),
-        };
+        let poll_at = self.poll_at(key, now);
+        let deadlines = [due, loss_at];
         if !rewinds && poll_at.is_none_or(|poll_at| poll_at > now) {
-            if let Some(deadline) = [poll_at, due, loss_at].into_iter().flatten().min() {
-                self.arm(key, deadline);
-            }
+            self.arm_first(key, deadlines.into_iter().chain([poll_at]));
             return Sent::Nothing;
         }
         let Some(next_hop) = self.next_hop_of(key, now) else { return Sent::Later };
@@ -91,7 +87,24 @@ impl Stack {
             PollResult::SocketStateChanged => Sent::Yes,
             // What it had to say was nothing after all; the next look arms the timer.
             PollResult::None if rewinds => Sent::Yes,
-            PollResult::None => Sent::Nothing,
+            PollResult::None => {
+                // As for a retransmission that finds the window closed. Whatever smoltcp wants next, not now.
+                let poll_at = self.poll_at(key, now).filter(|&poll_at| poll_at > now);
+                self.arm_first(key, deadlines.into_iter().chain([poll_at]));
+                Sent::Nothing
+            }
+        }
+    }
+
+    /// When smoltcp wants to be asked.
+    fn poll_at(&mut self, key: Key, now: Instant) -> Option<Instant> {
+        let flow = self.flows.get_mut(key).filter(|flow| !flow.has_sent_last_syn(now))?;
+        self.interfaces[flow.interface].interface.poll_at(now, flow.set())
+    }
+
+    fn arm_first(&mut self, key: Key, deadlines: impl Iterator<Item = Option<Instant>>) {
+        if let Some(deadline) = deadlines.flatten().min() {
+            self.arm(key, deadline);
         }
     }
 

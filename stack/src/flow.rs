@@ -202,6 +202,13 @@ impl Flow {
         self.established && !self.is_closed()
     }
 
+    /// Whether bytes of the peer would be for nobody (RFC 9293, 3.6.1): both halves are closed on our side. As in
+    /// Linux, one whose other half is still open takes them all the same.
+    pub fn refuses_bytes(&self) -> bool {
+        let is_shut = self.shut_read || self.owner == Owner::Nobody;
+        is_shut && matches!(self.socket().state(), State::FinWait1 | State::FinWait2)
+    }
+
     /// Dead: nothing will ever be sent or received again.
     pub fn is_closed(&self) -> bool {
         self.socket().state() == State::Closed

@@ -30,6 +30,9 @@ pub const CLAIMS_MAX: usize = 1 << 20;
 /// Flows in TIME-WAIT: Linux's default for tcp_max_tw_buckets.
 pub const TIME_WAIT_MAX: usize = 1 << 18;
 
+/// Places in the queue by which they leave: those of flows that left early are swept out now and then.
+pub const TIME_WAIT_PLACES_MAX: usize = 2 * TIME_WAIT_MAX;
+
 /// How long a closed flow is remembered: Linux's TCP_TIMEWAIT_LEN.
 pub const TIME_WAIT_LEN: Duration = Duration::from_secs(60);
 

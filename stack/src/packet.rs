@@ -276,10 +276,15 @@ pub fn allow_fragments(packet: &mut [u8], identification: u16) {
 
 /// Cuts the payload to `payload_len` bytes and takes the FIN away; checksums are not corrected.
 pub fn trim(packet: &mut [u8], segment: &mut Segment, payload_len: u16) {
-    debug_assert!(payload_len <= segment.payload_len);
-    segment.payload_len = payload_len;
     segment.flags &= !FIN;
     packet[usize::from(segment.tcp_start) + 13] = segment.flags;
+    cut_payload(packet, segment, payload_len);
+}
+
+/// Cuts the payload to `payload_len` bytes and leaves the FIN where it is; checksums are not corrected.
+pub fn cut_payload(packet: &mut [u8], segment: &mut Segment, payload_len: u16) {
+    debug_assert!(payload_len <= segment.payload_len);
+    segment.payload_len = payload_len;
     set_packet_len(packet, segment.packet_len() as u16);
 }
 

@@ -1,6 +1,5 @@
 //! The way in: a frame is parsed once, finds its flow in O(1), and goes through smoltcp with that flow's set alone.
 
-use crate::Instant;
 use crate::acceptance::{self, Acceptance};
 use crate::answer;
 use crate::flow::Flow;
@@ -9,14 +8,15 @@ use crate::icmp;
 use crate::limits::{ACK_DELAY, LINK_HEADER_LEN_MAX, PACKET_LEN_MAX};
 use crate::link::{Frame, Link};
 use crate::outside::LinkId;
-use crate::packet::{self, ACK, Malformed, RST, SYN, Segment};
+use crate::packet::{self, ACK, FIN, Malformed, RST, SYN, Segment};
 use crate::readiness::Readiness;
 use crate::slab::Key;
 use crate::stack::Stack;
 use crate::tcp_options::Options;
-use crate::time_wait::{Closed, Verdict};
+use crate::time_wait::{Closed, Verdict, after};
 use crate::timestamps::Clock;
-use crate::wire_state::Admission;
+use crate::wire_state::{Admission, WireState};
+use crate::{Errno, Instant};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
 
@@ -107,6 +107,11 @@ impl Stack {
             Acceptance::Take => {}
             verdict => return self.turn_away(key, verdict, &received, now),
         }
+        if flow.refuses_bytes() && has_new_bytes(&flow.wire, &received.segment) {
+            self.refuse(&received, now);
+            self.fail(key, Errno::ECONNRESET);
+            return self.bury_if_over(key, now);
+        }
         flow.link = received.link;
         match flow.wire.received(received.packet, &mut received.segment, &options, now) {
             Admission::Whole => {}
@@ -159,6 +164,10 @@ impl Stack {
         let segment = &received.segment;
         if !segment.has(SYN) || segment.has(ACK | RST) {
             return self.receive_stray(received, now);
+        }
+        if segment.has(FIN) {
+            // Nobody opens like that; as Linux does.
+            return self.counters.drop_malformed += 1;
         }
         match self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port())) {
             Some(listener) => self.receive_syn(listener, &received, closed_at, now),
@@ -231,6 +240,12 @@ impl Stack {
         let header = reply_header(received.header);
         self.answer(received.link, &header[..received.header.len()], &received.segment.key, tcp, now);
     }
+}
+
+/// Whether a segment brings bytes that the flow has not had.
+fn has_new_bytes(wire: &WireState, segment: &Segment) -> bool {
+    let end = segment.seq.wrapping_add(segment.payload_len.into());
+    segment.payload_len > 0 && after(end, wire.rcv_nxt)
 }
 
 /// The Ethernet header of an answer to whoever sent a frame: the same tag and type, the addresses exchanged.

@@ -1,16 +1,14 @@
 //! TIME-WAIT (RFC 9293, 3.6.1) in a compact table: a closed flow costs some tens of bytes, not a socket.
 
+use crate::Instant;
+use crate::acceptance::is_spaced;
 use crate::flow_table::FlowKey;
-use crate::limits::{TIME_WAIT_LEN, TIME_WAIT_MAX};
+use crate::limits::{TIME_WAIT_LEN, TIME_WAIT_MAX, TIME_WAIT_PLACES_MAX};
 use crate::packet::{ACK, FIN, RST, SYN, Segment};
 use crate::port_space::ClaimId;
 use crate::timestamps::Timestamp;
-use crate::{Duration, Instant};
 use ahash::RandomState;
 use std::collections::{HashMap, VecDeque};
-
-/// How often an entry's time starts anew at most: each time costs a place in the expiry queue.
-const RESTART_GAP: Duration = Duration::from_secs(1);
 
 /// What is still known of a closed flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,14 +38,19 @@ pub enum Verdict {
 
 struct Entry {
     closed: Closed,
-    /// Recognises the entry's place in the expiry queue: a restarted entry has a later one.
+    /// When it leaves. A restart moves this alone; the expiry queue finds out.
     expires: Instant,
+    /// Which of its key's places in the expiry queue is its own.
+    queued: Instant,
+    /// When an ACK without bytes was last answered.
+    acknowledged_at: Option<Instant>,
 }
 
 /// Flows in TIME-WAIT.
 pub struct TimeWait {
     entries: HashMap<FlowKey, Entry, RandomState>,
-    /// In the order of expiry, since all wait equally long.
+    /// When to look at which, in the order of entering, since all wait equally long: one place an entry, and some of
+    /// entries that have left before their time.
     expiry: VecDeque<(Instant, FlowKey)>,
 }
 
@@ -62,23 +65,31 @@ impl TimeWait {
     pub fn insert(&mut self, key: FlowKey, closed: Closed, now: Instant) -> Option<Closed> {
         let evicted = if self.entries.len() == TIME_WAIT_MAX { self.pop_oldest() } else { None };
         let expires = now + TIME_WAIT_LEN;
-        self.entries.insert(key, Entry { closed, expires });
+        self.entries.insert(key, Entry { closed, expires, queued: expires, acknowledged_at: None });
         self.expiry.push_back((expires, key));
+        if self.expiry.len() > TIME_WAIT_PLACES_MAX {
+            let entries = &self.entries;
+            self.expiry.retain(|(queued, key)| entries.get(key).is_some_and(|entry| entry.queued == *queued));
+        }
         evicted
     }
 
     /// Looks at a segment; `None` when its flow is not here.
     pub fn receive(&mut self, segment: &Segment, timestamp: Option<Timestamp>, now: Instant) -> Option<Verdict> {
         let entry = self.entries.get_mut(&segment.key)?;
-        let verdict = judge(&entry.closed, segment, timestamp);
+        let mut verdict = judge(&entry.closed, segment, timestamp);
+        if matches!(verdict, Verdict::Acknowledge(_)) && segment.payload_len == 0 && !segment.has(FIN) {
+            // Two ends that disagree would tell each other so for ever.
+            match is_spaced(entry.acknowledged_at, now) {
+                true => entry.acknowledged_at = Some(now),
+                false => verdict = Verdict::Ignore,
+            }
+        }
         match verdict {
             Verdict::Reopen(_) | Verdict::Over(_) => {
                 self.entries.remove(&segment.key);
             }
-            Verdict::Acknowledge(_) if segment.has(FIN) && now + TIME_WAIT_LEN >= entry.expires + RESTART_GAP => {
-                entry.expires = now + TIME_WAIT_LEN;
-                self.expiry.push_back((entry.expires, segment.key));
-            }
+            Verdict::Acknowledge(_) if segment.has(FIN) => entry.expires = now + TIME_WAIT_LEN,
             _ => {}
         }
         Some(verdict)
@@ -101,30 +112,30 @@ impl TimeWait {
 
     /// Takes one flow whose time is over.
     pub fn expire(&mut self, now: Instant) -> Option<Closed> {
-        while self.expiry.front().is_some_and(|&(expires, _)| expires <= now) {
-            if let Some(closed) = self.pop_front() {
-                return Some(closed);
+        while let Some(&(queued, key)) = self.expiry.front()
+            && queued <= now
+        {
+            self.expiry.pop_front();
+            let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.queued == queued) else { continue };
+            if entry.expires > now {
+                // Restarted since.
+                entry.queued = entry.expires;
+                self.expiry.push_back((entry.queued, key));
+                continue;
             }
+            return self.entries.remove(&key).map(|entry| entry.closed);
         }
         None
     }
 
+    /// Takes the one that has waited longest, restarted or not.
     fn pop_oldest(&mut self) -> Option<Closed> {
-        while !self.expiry.is_empty() {
-            if let Some(closed) = self.pop_front() {
-                return Some(closed);
+        while let Some((queued, key)) = self.expiry.pop_front() {
+            if self.entries.get(&key).is_some_and(|entry| entry.queued == queued) {
+                return self.entries.remove(&key).map(|entry| entry.closed);
             }
         }
         None
-    }
-
-    /// Takes the front of the expiry queue; `None` if its entry was restarted or has left already.
-    fn pop_front(&mut self) -> Option<Closed> {
-        let (expires, key) = self.expiry.pop_front()?;
-        if self.entries.get(&key)?.expires != expires {
-            return None;
-        }
-        self.entries.remove(&key).map(|entry| entry.closed)
     }
 }
 
@@ -223,5 +234,17 @@ mod tests {
         assert_eq!(table.expire(Instant::ZERO + TIME_WAIT_LEN), None);
         assert_eq!(table.expire(later + TIME_WAIT_LEN), Some(CLOSED));
         assert_eq!((table.len(), table.next_deadline()), (0, None));
+    }
+
+    #[test]
+    fn the_expiry_queue_is_bounded_whatever_comes() {
+        let mut table = TimeWait::new(1);
+        for number in 0..TIME_WAIT_PLACES_MAX as i64 + 9 {
+            let now = Instant::from_micros(number);
+            table.insert(key(), CLOSED, now);
+            table.receive(&segment(FIN | ACK, 899, 0), None, now);
+            table.receive(&segment(SYN, 901, 0), None, now);
+        }
+        assert!(table.len() == 0 && table.expiry.len() <= TIME_WAIT_PLACES_MAX);
     }
 }

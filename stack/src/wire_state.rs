@@ -6,7 +6,7 @@
 use crate::Instant;
 use crate::answer;
 use crate::flow_table::FlowKey;
-use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
+use crate::packet::{self, ACK, FIN, MSS_DEFAULT, RST, SYN, Segment};
 use crate::sack::SackBlocks;
 use crate::tcp_options::{self, BLOCKS_MAX, Options};
 use crate::time_wait::after;
@@ -32,6 +32,8 @@ pub struct WireState {
     advertised_mss: Option<u16>,
     /// RCV.NXT: the next byte that is expected.
     pub rcv_nxt: u32,
+    /// The end of the furthest byte that has come, in order or not.
+    furthest: u32,
     /// The right edge of the window that the peer was really told of.
     right_edge: u32,
     /// The shift of our window field, as offered in our SYN.
@@ -57,7 +59,7 @@ pub struct WireState {
 pub enum Admission {
     /// As it came.
     Whole,
-    /// Cut at the right edge.
+    /// Cut at the right edge, or robbed of its FIN.
     Trimmed,
     /// Wholly beyond a right edge that smoltcp takes to be further on: to be dropped.
     Beyond,
@@ -247,6 +249,9 @@ impl WireState {
     /// - What lies beyond the right edge is cut off, and the FIN with it: smoltcp takes the edge of its SYN-ACK for
     ///   a scaled one, and would honour the FIN of a segment that it has trimmed itself. A segment wholly beyond
     ///   an edge that both agree on is left as it is: smoltcp answers it with an ACK, as a zero-window probe needs.
+    /// - A FIN in front of bytes that have come out of order is taken away: smoltcp would hand those over, and then the
+    ///   end. It counts when it comes again and all before it is there.
+    /// - A FIN behind bytes that were all there before loses these: smoltcp would drop it with them.
     /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
     pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, options: &Options, now: Instant) -> Admission {
         if segment.has(SYN) && !segment.has(RST) {
@@ -273,12 +278,25 @@ impl WireState {
         admission
     }
 
-    fn trim(&self, packet: &mut [u8], segment: &mut Segment) -> Admission {
+    fn trim(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
         let room = self.right_edge.wrapping_sub(segment.seq) as i32;
         if i32::from(segment.payload_len) <= room {
+            let end = segment.seq.wrapping_add(segment.payload_len.into());
+            if segment.has(FIN) && after(self.furthest, end) && end != self.rcv_nxt {
+                packet::trim(packet, segment, segment.payload_len);
+                return Admission::Trimmed;
+            }
+            if segment.has(FIN) && end == self.rcv_nxt {
+                packet::set_seq(packet, segment, end);
+                packet::cut_payload(packet, segment, 0);
+            }
+            if segment.payload_len > 0 && after(end, self.furthest) {
+                self.furthest = end;
+            }
             Admission::Whole
         } else if room > 0 {
             packet::trim(packet, segment, room as u16);
+            self.furthest = self.right_edge;
             Admission::Trimmed
         } else if self.edge_of_syn && self.window_shift > 0 {
             Admission::Beyond
@@ -308,7 +326,7 @@ impl WireState {
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
         self.rcv_nxt = segment.seq.wrapping_add(1);
-        self.right_edge = self.rcv_nxt;
+        (self.right_edge, self.furthest) = (self.rcv_nxt, self.rcv_nxt);
     }
 
     /// Follows what smoltcp has made of a segment before which RCV.NXT was `rcv_nxt`: it has taken `len` more.
@@ -322,8 +340,8 @@ impl WireState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::packet::parse_own;
     use crate::packet::tests::build;
-    use crate::packet::{FIN, parse_own};
     use smoltcp::wire::TcpControl;
 
     fn received(seq: u32, flags: u8) -> (Vec<u8>, Segment) {
@@ -336,7 +354,7 @@ mod tests {
 
     /// Has told the peer of a window from 1000 to 1020.
     fn told() -> WireState {
-        WireState { rcv_nxt: 1000, right_edge: 1020, snd_nxt: 3000, sent: true, ..WireState::new() }
+        WireState { rcv_nxt: 1000, furthest: 1000, right_edge: 1020, snd_nxt: 3000, sent: true, ..WireState::new() }
     }
 
     fn check(seq: u32, flags: u8, admission: Admission, payload_len: u16, fin: bool) {

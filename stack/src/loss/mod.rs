@@ -231,7 +231,13 @@ impl Loss {
             return true;
         }
         let shift = if segment.has(SYN) { 0 } else { self.shift };
-        let window = u32::from(segment.window) << shift;
+        let mut window = u32::from(segment.window) << shift;
+        if window == 0 && after(self.cursor, segment.ack) {
+            // The peer has taken back a window that was used: what is sent again probes it, as in Linux. smoltcp would
+            // neither send it again nor probe.
+            window = self.mss.min(self.cursor.wrapping_sub(segment.ack));
+            set_window(packet, segment, window.div_ceil(1 << shift) as u16);
+        }
         let bare = segment.payload_len == 0 && !segment.has(SYN | FIN);
         let repeats = bare && segment.ack == self.una && self.flight() > 0 && !after(wire.rcv_nxt, segment.seq);
         let spurious_probe = self.absorb(options, segment.ack);
