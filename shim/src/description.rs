@@ -1,6 +1,7 @@
 //! A description: what the fds that dup(2) made of one socket share.
 
 use crate::admission::Admission;
+use crate::relay::Relay;
 use crate::sys;
 use crate::waker::WakerId;
 use libc::c_int;
@@ -68,8 +69,8 @@ pub enum Role {
     Flow(Flow),
     /// A listening socket.
     Listener(Listener),
-    /// A connection of the parent process, seen from a child.
-    Inherited,
+    /// A connection that was handed to the kernel: no fd stands for it any more.
+    Relay(Relay),
 }
 
 /// A connection of ours.
@@ -81,6 +82,8 @@ pub struct Flow {
     pub shadow: Shadow,
     /// connect(2) has said that it is established.
     pub is_connected: bool,
+    /// After how many forks of this process it began: later ones have copies of it.
+    pub born: u64,
 }
 
 /// The kernel's socket behind a flow.
@@ -136,7 +139,7 @@ impl Description {
         match &self.role {
             Role::Flow(flow) => Some(Socket::Flow(flow.id)),
             Role::Listener(listener) => listener.id.map(Socket::Listener),
-            Role::Undecided | Role::Inherited => None,
+            Role::Undecided | Role::Relay(_) => None,
         }
     }
 
@@ -151,7 +154,7 @@ impl Description {
         match &self.role {
             Role::Listener(listener) if listener.shadow_is_ready => ours | Readiness::READABLE,
             // As Linux says of a TCP socket that is not connected.
-            Role::Undecided | Role::Inherited => Readiness::WRITABLE | Readiness::HANGUP,
+            Role::Undecided => Readiness::WRITABLE | Readiness::HANGUP,
             _ => ours,
         }
     }

@@ -4,7 +4,7 @@
 //! whether the fd has become another one in between.
 
 use crate::limits::FDS_MAX;
-use crate::thread;
+use crate::{inherited, thread};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -19,6 +19,8 @@ pub enum Entry {
     Socket(Key),
     /// An epoll instance that holds sockets of ours: the key of its set.
     Epoll(Key),
+    /// A flow of a process before this one: the key of what is known of it.
+    Inherited(Key),
     /// A placeholder that waits to be used. The application does not know of it.
     Pooled,
     /// An fd of our own (a ring, a map). The application does not know of it.
@@ -38,6 +40,7 @@ const KIND_SOCKET: u64 = 1 << KIND_SHIFT;
 const KIND_EPOLL: u64 = 2 << KIND_SHIFT;
 const KIND_POOLED: u64 = 3 << KIND_SHIFT;
 const KIND_INTERNAL: u64 = 4 << KIND_SHIFT;
+const KIND_INHERITED: u64 = 5 << KIND_SHIFT;
 
 /// Zero is the kernel's, so that the table is made of untouched pages.
 static TABLE: [AtomicU64; FDS_MAX] = [const { AtomicU64::new(0) }; FDS_MAX];
@@ -50,6 +53,7 @@ impl Entry {
         match self {
             Entry::Socket(key) => KIND_SOCKET | key.to_bits(),
             Entry::Epoll(key) => KIND_EPOLL | key.to_bits(),
+            Entry::Inherited(key) => KIND_INHERITED | key.to_bits(),
             Entry::Pooled => KIND_POOLED,
             Entry::Internal => KIND_INTERNAL,
         }
@@ -59,6 +63,7 @@ impl Entry {
         match word & KIND_MASK {
             KIND_SOCKET => Some(Entry::Socket(Key::from_bits(word & KEY_MASK))),
             KIND_EPOLL => Some(Entry::Epoll(Key::from_bits(word & KEY_MASK))),
+            KIND_INHERITED => Some(Entry::Inherited(Key::from_bits(word & KEY_MASK))),
             KIND_POOLED => Some(Entry::Pooled),
             KIND_INTERNAL => Some(Entry::Internal),
             _ => None,
@@ -94,8 +99,24 @@ pub fn serve(fd: c_int) -> Option<Result<Key, Errno>> {
     match get(fd)? {
         Entry::Socket(key) => Some(Ok(key)),
         Entry::Epoll(_) => None,
+        Entry::Inherited(key) => {
+            inherited::obtain(key);
+            None
+        }
         // Our own libraries use them.
         Entry::Pooled | Entry::Internal => (!thread::is_inside()).then_some(Err(Errno::EBADF)),
+    }
+}
+
+/// What stands behind `fd` once it is used: an inherited flow becomes the kernel's.
+#[inline]
+pub fn used(fd: RawFd) -> Option<Entry> {
+    match get(fd)? {
+        Entry::Inherited(key) => {
+            inherited::obtain(key);
+            get(fd)
+        }
+        entry => Some(entry),
     }
 }
 
@@ -123,10 +144,18 @@ pub fn set(fd: RawFd, entry: Entry) {
     store(fd, entry.pack());
 }
 
-/// Makes `fd` ours: a socket on a placeholder, whose close-on-exec flag, as the application knows it, is `cloexec`.
+/// Makes `fd` ours: what stands on a placeholder, whose close-on-exec flag, as the application knows it, is `cloexec`.
 /// The kernel's own flag is always set, since a placeholder must not be inherited by another program.
-pub fn set_placeholder(fd: RawFd, key: Key, cloexec: bool) {
-    store(fd, Entry::Socket(key).pack() | PLACEHOLDER | if cloexec { CLOEXEC } else { 0 });
+pub fn set_placeholder(fd: RawFd, entry: Entry, cloexec: bool) {
+    store(fd, entry.pack() | PLACEHOLDER | if cloexec { CLOEXEC } else { 0 });
+}
+
+/// What was a flow of this process is one that it inherited, in a child of fork(2).
+pub fn become_inherited(fd: RawFd, key: Key) {
+    if let Some(slot) = slot(fd) {
+        let flags = slot.load(Ordering::Acquire) & (PLACEHOLDER | CLOEXEC);
+        slot.store(Entry::Inherited(key).pack() | flags, Ordering::Release);
+    }
 }
 
 fn store(fd: RawFd, word: u64) {
@@ -179,7 +208,7 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         let keys = [key(0, 0), key(1, 0), key(u64::from(u32::MAX), FDS_MAX as u64 - 1)];
-        let entries = keys.iter().flat_map(|&key| [Entry::Socket(key), Entry::Epoll(key)]);
+        let entries = keys.iter().flat_map(|&key| [Entry::Socket(key), Entry::Epoll(key), Entry::Inherited(key)]);
         for entry in entries.chain([Entry::Pooled, Entry::Internal]) {
             assert_eq!(Entry::unpack(entry.pack()), Some(entry));
         }
@@ -199,7 +228,7 @@ mod tests {
     #[test]
     fn close_on_exec_is_kept_for_placeholders_only() {
         let fd = 1_000_001;
-        set_placeholder(fd, key(7, 9), false);
+        set_placeholder(fd, Entry::Socket(key(7, 9)), false);
         assert_eq!(placeholder_cloexec(fd), Some(false));
         set_placeholder_cloexec(fd, true);
         assert_eq!(placeholder_cloexec(fd), Some(true));

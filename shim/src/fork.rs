@@ -1,19 +1,24 @@
-//! fork(2): the child begins unattached, with its parent's listeners and without its parent's flows.
+//! fork(2): the child begins unattached, with its parent's listeners, and comes by its parent's flows when it uses them.
 //!
 //! The rings and frames are not mapped in the child (MADV_DONTFORK), so that it can neither disturb the parent's stack
 //! nor keep its queues busy. What a child of vfork(2) or of a raw clone(2) calls is the kernel's: it is not the process
 //! that the fds were made in, and shares the memory that describes them.
 
+use crate::channel::{self, Message};
+use crate::children::{self, Children};
 use crate::description::Role;
+use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
-use crate::{admission, attach, config, exit, fd_table, keeper, sys};
+use crate::{admission, attach, config, exit, keeper, sys};
+use stack::slab::Key;
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
+use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 thread_local! {
-    /// The lock, for the time of a fork. Without a destructor, as all thread-locals of ours.
-    static HELD: Cell<Option<ManuallyDrop<Inside>>> = const { Cell::new(None) };
+    /// The lock, and the child's channels, for the time of a fork. Without a destructor, as all thread-locals of ours.
+    static HELD: Cell<Option<ManuallyDrop<(Inside, Channels)>>> = const { Cell::new(None) };
 }
 
 /// The process that is served; 0: none.
@@ -34,62 +39,127 @@ pub fn install() {
     }
 }
 
+/// How a child will reach those whose flows it has.
+struct Channels {
+    /// This process: its end, and the child's.
+    own: Option<[RawFd; 2]>,
+    /// Those before it: the child's end.
+    upstream: Vec<(Key, RawFd)>,
+}
+
+impl Channels {
+    fn open(world: &World) -> Self {
+        let has_flows = world.descriptions.iter().any(|(_, description)| matches!(description.role, Role::Flow(_)));
+        let own = has_flows.then(channel::make).and_then(|made| match made {
+            Ok(ends) => Some(ends),
+            Err(error) => {
+                tracing::warn!(%error, "a child loses the connections of its parent");
+                None
+            }
+        });
+        let inheritance = &world.inheritance;
+        let upstream = inheritance.upstreams().into_iter();
+        let upstream = upstream.filter_map(|key| Some((key, announce_child(inheritance.channel(key)?)?))).collect();
+        Channels { own, upstream }
+    }
+}
+
+/// Tells one of those before this process that there will be a child. Returns the child's end of its channel.
+fn announce_child(upstream: RawFd) -> Option<RawFd> {
+    let [theirs, childs] = channel::make().ok()?;
+    let said = channel::say(upstream, Message::Fork, Some(theirs));
+    sys::close(theirs);
+    if said.is_err() {
+        sys::close(childs);
+    }
+    said.ok().map(|()| childs)
+}
+
 extern "C" fn before() {
     // A signal handler that interrupted us forks with the lock taken by its own thread; the child calls exec or
     // _exit (signal-safety(7)), for which it needs no lock.
     if !crate::thread::is_inside() {
-        HELD.set(Some(ManuallyDrop::new(world::enter_quietly())));
+        let world = world::enter_quietly();
+        let channels = Channels::open(&world);
+        HELD.set(Some(ManuallyDrop::new((world, channels))));
     }
 }
 
 extern "C" fn in_parent() {
-    HELD.take().map(ManuallyDrop::into_inner);
+    let Some((mut world, channels)) = HELD.take().map(ManuallyDrop::into_inner) else { return };
+    channels.upstream.into_iter().for_each(|(_, childs)| sys::close(childs));
+    if let Some([ours, childs]) = channels.own {
+        sys::close(childs);
+        // If there is no child, this is heard of as its end.
+        children::add(&mut world, ours);
+    }
 }
 
 extern "C" fn in_child() {
     SERVED.store(sys::process_id(), Ordering::Relaxed);
     exit::forget();
-    if let Some(held) = HELD.take() {
-        let mut world = world::move_to_child(ManuallyDrop::into_inner(held));
-        begin_anew(&mut world);
+    if let Some((world, channels)) = HELD.take().map(ManuallyDrop::into_inner) {
+        let mut world = world::move_to_child(world);
+        begin_anew(&mut world, channels);
     }
 }
 
-fn begin_anew(world: &mut World) {
+fn begin_anew(world: &mut World, channels: Channels) {
     if let Some(event) = keeper::forget() {
-        fd_table::clear(event);
-        sys::close(event);
+        close_own(event);
     }
     let mut is_prepared = false;
     if let Some(network) = world.network.take() {
         is_prepared = !network.is_attached();
-        for fd in network.fds() {
-            fd_table::clear(fd);
-            sys::close(fd);
-        }
+        network.fds().into_iter().for_each(close_own);
         // Its rings are not there, and its flows are not ours to end.
         std::mem::forget(network);
     }
     world.drop_lingering();
     world.wakers.forget();
+    // What the parent keeps for its other children.
+    std::mem::take::<Children>(&mut world.children).fds().for_each(close_own);
+    std::mem::take::<Relays>(&mut world.relays).take_epfd().into_iter().for_each(close_own);
+    inherit(world, channels);
+    admission::inherit(world);
+    world.disown_sets();
+    if is_prepared && config::get().is_some() {
+        // While it still has its parent's privileges.
+        attach::prepare(world);
+    }
+}
+
+/// The parent's sockets, as the child has them.
+fn inherit(world: &mut World, channels: Channels) {
+    let inheritance = &mut world.inheritance;
+    for key in inheritance.upstreams() {
+        let channel = channels.upstream.iter().find(|(upstream, _)| *upstream == key);
+        inheritance.speak_anew(key, channel.map(|(_, channel)| *channel));
+    }
+    let parent = channels.own.and_then(|[parents, ours]| {
+        sys::close(parents);
+        inheritance.add_upstream(ours)
+    });
     let keys: Vec<_> = world.descriptions.iter().map(|(key, _)| key).collect();
     for key in keys {
         let Ok(description) = world.description(key) else { continue };
         description.sleepers.clear();
         description.watches.clear();
         match &mut description.role {
-            Role::Flow(_) => description.role = Role::Inherited,
+            Role::Flow(_) => {
+                let fds = std::mem::take(&mut description.fds);
+                world.inheritance.add(parent, key.to_bits(), &fds);
+                world.descriptions.remove(key);
+            }
+            Role::Relay(relay) => {
+                relay.fds().for_each(close_own);
+                world.descriptions.remove(key);
+            }
             Role::Listener(listener) => {
                 listener.id = None;
                 world.has_new_listeners = true;
             }
-            Role::Undecided | Role::Inherited => {}
+            Role::Undecided => {}
         }
-    }
-    admission::inherit(world);
-    world.disown_sets();
-    if is_prepared && config::get().is_some() {
-        // While it still has its parent's privileges.
-        attach::prepare(world);
     }
 }

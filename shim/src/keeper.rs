@@ -10,7 +10,7 @@
 use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
 use crate::sys::SignalMask;
 use crate::wait::readable;
-use crate::{clock, fd_table, sys, world};
+use crate::{clock, fd_table, relay, sys, world};
 use fd_table::Entry;
 use stack::Errno;
 use std::os::fd::RawFd;
@@ -28,6 +28,9 @@ static TURNS: AtomicU64 = AtomicU64::new(0);
 
 /// The eventfd that rouses it, or -1 while there is no keeper.
 static EVENT: AtomicI32 = AtomicI32::new(-1);
+
+/// The epoll instance of the relays, or -1 while there are none: nobody else waits for it.
+static RELAYS: AtomicI32 = AtomicI32::new(-1);
 
 /// Starts the keeper, unless it runs.
 ///
@@ -73,6 +76,16 @@ pub fn rouse() {
     }
 }
 
+/// From now on it serves the relays, too.
+pub fn wait_for_relays(epfd: RawFd) {
+    RELAYS.store(epfd, Ordering::SeqCst);
+    rouse();
+}
+
+fn relays() -> Option<RawFd> {
+    Some(RELAYS.load(Ordering::SeqCst)).filter(|&epfd| epfd != -1)
+}
+
 /// The stack is turned.
 pub fn note_turn() {
     TURNS.fetch_add(1, Ordering::Relaxed);
@@ -82,6 +95,7 @@ pub fn note_turn() {
 pub fn forget() -> Option<RawFd> {
     ATTENDING.store(0, Ordering::SeqCst);
     IS_ASLEEP.store(false, Ordering::SeqCst);
+    RELAYS.store(-1, Ordering::SeqCst);
     let event = EVENT.swap(-1, Ordering::Relaxed);
     (event != -1).then_some(event)
 }
@@ -97,10 +111,20 @@ fn keep(event: RawFd) {
     }
 }
 
-/// Lets a period pass.
+/// Lets a period pass, but for the relays.
 fn pause(event: RawFd) {
-    // A wake-up from before cuts it short once, and does no harm.
-    let _ = sys::poll(&mut [readable(event)], Some(KEEPER_PERIOD), SignalMask::NONE);
+    let end = clock::after(clock::now(), KEEPER_PERIOD);
+    loop {
+        let now = clock::now();
+        let left = end.map(|end| clock::until(now, end)).unwrap_or_default();
+        let mut fds = [event, relays().unwrap_or(-1)].map(readable);
+        // A wake-up from before cuts it short once, and does no harm.
+        let _ = sys::poll(&mut fds, Some(left), SignalMask::NONE);
+        if fds[1].revents == 0 || left.is_zero() {
+            break;
+        }
+        relay::serve(&mut world::enter_quietly(), clock::now());
+    }
     sys::clear_event(event);
 }
 
@@ -110,7 +134,7 @@ fn drive(event: RawFd) {
     // From here on, whoever enters rouses us; so what is seen below cannot become stale while we sleep.
     IS_ASLEEP.store(true, Ordering::SeqCst);
     while IS_ASLEEP.load(Ordering::SeqCst) {
-        let mut fds = vec![readable(event)];
+        let mut fds: Vec<_> = [event].into_iter().chain(relays()).map(readable).collect();
         let is_attended = ATTENDING.load(Ordering::SeqCst) > 0;
         let mut world = world::enter_quietly();
         let now = clock::now();
@@ -118,6 +142,7 @@ fn drive(event: RawFd) {
         if !is_attended || world.deadline().is_some_and(|deadline| deadline <= now) || world.is_flush_pending() {
             world.turn(now);
         }
+        relay::serve(&mut world, now);
         let timeout = world.deadline().map(|deadline| clock::until(now, deadline));
         if !is_attended {
             fds.extend(world.network.iter().flat_map(|network| network.rings()).map(readable));

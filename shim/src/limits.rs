@@ -14,6 +14,19 @@ pub const SETS_MAX: usize = 1 << 12;
 /// Registrations in one epoll set: at most one an fd.
 pub const ITEMS_MAX: usize = FDS_MAX;
 
+/// Processes before this one that have flows which it inherited: one for each fork(2) between them.
+pub const UPSTREAMS_MAX: usize = 1 << 8;
+
+/// How long a child of fork(2) waits for a connection of its parent's, which answers in some 50 us: a parent that does not
+/// run (SIGSTOP) must not stop the child for ever.
+pub const OBTAIN_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// Bytes that a relay moves at once: some segments, and what a processor's first cache holds.
+pub const RELAY_PIECE_LEN: usize = 16 << 10;
+
+/// Relays and children that are looked at in one turn of the keeper.
+pub const RELAY_EVENTS_MAX: usize = 64;
+
 /// Placeholders made at once: enough to make their system calls rare, few enough not to use up a small
 /// RLIMIT_NOFILE or the numbers that fit in an fd_set.
 pub const PLACEHOLDER_BATCH: usize = 32;

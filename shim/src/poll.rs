@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// Whether any of these fds is more than the kernel's.
 pub fn is_ours(fds: &[pollfd]) -> bool {
-    fds.iter().any(|fd| fd_table::get(fd.fd).is_some())
+    // All of them are used.
+    fds.iter().filter(|fd| fd_table::used(fd.fd).is_some()).count() > 0
 }
 
 /// poll(2): fills in the `revents` and returns how many are not empty; without `timeout` it waits for ever.
@@ -92,6 +93,8 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
             Some(Entry::Epoll(set)) => {
                 fd.revents = if world.nest(set) { fd.events & POLLIN } else { 0 };
             }
+            // Given back to the kernel before this, unless a signal handler polls.
+            Some(Entry::Inherited(_)) => {}
             Some(Entry::Socket(key)) => look_at_socket(world, key, fd, kernel),
         }
         ready += usize::from(fd.revents != 0);
@@ -106,7 +109,7 @@ fn look_at_socket(world: &mut World, key: Key, fd: &mut pollfd, kernel: &mut pol
     }
     let bits = world.bits(key).unwrap_or(POLLNVAL as u32) as c_short;
     match world.description(key).map(|description| &description.role) {
-        Ok(Role::Undecided | Role::Inherited) => return,
+        Ok(Role::Undecided | Role::Relay(_)) => return,
         Ok(Role::Listener(_)) => kernel.events = fd.events & POLLIN,
         Ok(Role::Flow(_)) | Err(_) => kernel.fd = -1,
     }
@@ -160,7 +163,8 @@ impl Sets<'_> {
 
     /// Whether any of their fds is more than the kernel's.
     pub fn is_ours(&self) -> bool {
-        (0..self.count).any(|fd| (0..3).any(|set| self.has(set, fd)) && fd_table::get(fd as i32).is_some())
+        let wanted = (0..self.count).filter(|&fd| (0..3).any(|set| self.has(set, fd)));
+        wanted.filter(|&fd| fd_table::used(fd as i32).is_some()).count() > 0
     }
 
     /// Keeps in each set what has come true, and returns how many bits that are.

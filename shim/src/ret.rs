@@ -3,6 +3,9 @@
 use libc::{c_int, ssize_t};
 use stack::Errno;
 
+/// Not the application's: its fd has become the kernel's during the call, which is to begin again there.
+pub const BEGIN_AGAIN: Errno = Errno(512);
+
 fn fail(errno: Errno) {
     // SAFETY: glibc's pointer to this thread's errno is always valid.
     let location = unsafe { libc::__errno_location() };
@@ -23,19 +26,18 @@ pub fn status(result: Result<(), Errno>) -> Option<c_int> {
 
 /// A number (an fd, a count, flags), or -1 and errno.
 pub fn number(result: Result<c_int, Errno>) -> Option<c_int> {
-    Some(result.unwrap_or_else(|errno| {
-        fail(errno);
-        -1
-    }))
+    match result {
+        Ok(number) => Some(number),
+        Err(BEGIN_AGAIN) => None,
+        Err(errno) => failure(errno),
+    }
 }
 
 /// A number of bytes, or -1 and errno.
 pub fn count(result: Result<usize, Errno>) -> Option<ssize_t> {
-    Some(match result {
-        Ok(count) => count as ssize_t,
-        Err(errno) => {
-            fail(errno);
-            -1
-        }
-    })
+    match result {
+        Ok(count) => Some(count as ssize_t),
+        Err(BEGIN_AGAIN) => None,
+        Err(errno) => failure(errno),
+    }
 }

@@ -104,6 +104,11 @@ pub fn process_id() -> i32 {
     call!(SYS_getpid).map_or(0, |pid| pid as i32)
 }
 
+/// geteuid(2).
+pub fn user_id() -> u32 {
+    call!(SYS_geteuid).map_or(0, |id| id as u32)
+}
+
 /// Sends SIGPIPE to this thread, as the kernel does.
 pub fn raise_sigpipe() {
     let Ok(thread) = call!(SYS_gettid) else { return };
@@ -151,6 +156,86 @@ pub fn listen(fd: RawFd, backlog: c_int) -> Result<(), Errno> {
 /// shutdown(2).
 pub fn shutdown(fd: RawFd, how: c_int) -> Result<(), Errno> {
     call!(SYS_shutdown, fd, how).map(drop)
+}
+
+/// socketpair(2) in AF_UNIX: two connected sockets, close-on-exec.
+pub fn socket_pair(kind: c_int) -> Result<[RawFd; 2], Errno> {
+    let mut pair = [-1; 2];
+    call!(SYS_socketpair, libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, pair.as_mut_ptr())?;
+    Ok(pair)
+}
+
+/// getpeername(2); returns how much of `into` it filled.
+pub fn peer_name(fd: RawFd, into: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = into.len() as libc::socklen_t;
+    call!(SYS_getpeername, fd, into.as_mut_ptr(), &raw mut len)?;
+    Ok((len as usize).min(into.len()))
+}
+
+/// getsockopt(2); returns how much of `into` it filled.
+pub fn option(fd: RawFd, level: c_int, name: c_int, into: &mut [u8]) -> Result<usize, Errno> {
+    let mut len = into.len() as libc::socklen_t;
+    call!(SYS_getsockopt, fd, level, name, into.as_mut_ptr(), &raw mut len)?;
+    Ok((len as usize).min(into.len()))
+}
+
+/// setsockopt(2).
+pub fn set_option(fd: RawFd, level: c_int, name: c_int, value: &[u8]) -> Result<(), Errno> {
+    call!(SYS_setsockopt, fd, level, name, value.as_ptr(), value.len()).map(drop)
+}
+
+/// recv(2), without waiting.
+pub fn receive(fd: RawFd, into: &mut [u8]) -> Result<usize, Errno> {
+    call!(SYS_recvfrom, fd, into.as_mut_ptr(), into.len(), libc::MSG_DONTWAIT)
+}
+
+/// send(2), without waiting and without SIGPIPE.
+pub fn send(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
+    call!(SYS_sendto, fd, bytes.as_ptr(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// A control message with one fd (unix(7), SCM_RIGHTS), in words of a little-endian machine.
+const RIGHTS_LEN: usize = size_of::<libc::cmsghdr>() + size_of::<RawFd>();
+const RIGHTS_KIND: u64 = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;
+const _: () = assert!(cfg!(target_endian = "little") && size_of::<libc::cmsghdr>() == 16);
+
+/// A message of one piece and a control message.
+fn message(piece: &mut libc::iovec, control: &mut [u64; 3], control_len: usize) -> libc::msghdr {
+    // SAFETY: all zeroes is a msghdr: no address, no pieces, no control message.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (piece, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), control_len);
+    message
+}
+
+/// Sends bytes with a copy of `passed`, if there is one, without waiting and without SIGPIPE.
+pub fn send_with_fd(fd: RawFd, bytes: &[u8], passed: Option<RawFd>) -> Result<usize, Errno> {
+    let mut piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = [RIGHTS_LEN as u64, RIGHTS_KIND, passed.map_or(0, |fd| fd as u32 as u64)];
+    let message = message(&mut piece, &mut control, if passed.is_some() { RIGHTS_LEN } else { 0 });
+    call!(SYS_sendmsg, fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+}
+
+/// Receives bytes and an fd that came with the last of them, close-on-exec, without waiting.
+pub fn receive_with_fd(fd: RawFd, into: &mut [u8]) -> Result<(usize, Option<RawFd>), Errno> {
+    let mut piece = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let mut control = [0; 3];
+    // With no room for more than one fd, the kernel closes any other.
+    let mut message = message(&mut piece, &mut control, RIGHTS_LEN);
+    let len = call!(SYS_recvmsg, fd, &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)?;
+    let passed = message.msg_controllen >= RIGHTS_LEN && control[..2] == [RIGHTS_LEN as u64, RIGHTS_KIND];
+    Ok((len, passed.then_some(control[2] as u32 as RawFd)))
+}
+
+/// epoll_create1(2), close-on-exec and high.
+pub fn epoll_high() -> Result<RawFd, Errno> {
+    epoll_create(libc::EPOLL_CLOEXEC).and_then(move_high)
+}
+
+/// Whether the other end of a socketpair is closed: EPOLLHUP.
+pub fn is_hung_up(fd: RawFd) -> bool {
+    let mut fds = [pollfd { fd, events: 0, revents: 0 }];
+    poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE) == Ok(1) && fds[0].revents & libc::POLLHUP != 0
 }
 
 /// fcntl(2).
@@ -245,6 +330,11 @@ pub fn epoll_wait(
     let time = timeout.map(timespec);
     let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
     call!(SYS_epoll_pwait2, epfd, events.address(), events.len().min(ITEMS_MAX), time, mask.0, KERNEL_SIGSET_LEN)
+}
+
+/// The same for events of our own, without waiting.
+pub fn epoll_look(epfd: RawFd, events: &mut [epoll_event]) -> Result<usize, Errno> {
+    call!(SYS_epoll_pwait, epfd, events.as_mut_ptr(), events.len(), 0, 0, 0)
 }
 
 /// ppoll(2): returns how many of `fds` have something to say; without `timeout` it waits for ever.

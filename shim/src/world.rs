@@ -3,10 +3,13 @@
 //! A program with one thread takes the lock without contention. It is never held across a wait.
 
 use crate::attach::Network;
+use crate::children::Children;
 use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
+use crate::inherited::Inheritance;
 use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, SETS_MAX};
 use crate::placeholder::Placeholders;
+use crate::relay::{self, Relays};
 use crate::waker::Wakers;
 use crate::{clock, fd_table, keeper, stats, sys, thread};
 use libc::c_int;
@@ -42,6 +45,12 @@ pub struct World {
     pub inherited: Vec<Key>,
     /// Not every new connection of theirs is steered to this process.
     pub is_shut: bool,
+    /// Flows that were handed to the kernel.
+    pub relays: Relays,
+    /// Children of fork(2) that may come for some.
+    pub children: Children,
+    /// Flows of those before this process.
+    pub inheritance: Inheritance,
     /// Sets that are watched through the kernel.
     nested: Vec<Key>,
     /// Shadows of closed flows: their ports stay reserved in the kernel while the stack still uses them.
@@ -159,6 +168,9 @@ impl World {
             has_new_listeners: false,
             inherited: Vec::new(),
             is_shut: false,
+            relays: Relays::default(),
+            children: Children::default(),
+            inheritance: Inheritance::default(),
             nested: Vec::new(),
             lingering: VecDeque::new(),
         }
@@ -190,6 +202,7 @@ impl World {
         keeper::note_turn();
         let has_changed = stack.poll(now);
         self.announce_ready();
+        relay::pump_ready(self, now);
         self.settle_nested();
         self.finish_lingering();
         if has_changed {
@@ -217,6 +230,9 @@ impl World {
     /// Tells whoever waits for a socket that something has happened to it.
     pub fn announce(&mut self, key: Key, rose: Readiness) {
         let Some(description) = self.descriptions.get(key) else { return };
+        if let Role::Relay(_) = description.role {
+            self.relays.note(key);
+        }
         for watch in &description.watches {
             if let Some(set) = self.sets.get_mut(watch.set) {
                 set.queue(watch.item, poll_bits(rose));
@@ -266,16 +282,21 @@ impl World {
             // While it was ours, O_NONBLOCK may have changed. It can only fail on a closed fd.
             let _ = sys::set_nonblocking(fd, description.nonblocking);
         }
-        for watch in &description.watches {
+        self.move_watches_to_kernel(key);
+        self.remove(key);
+    }
+
+    /// Has the kernel watch a description's fds, which are its own by now, as if they had never been ours.
+    pub fn move_watches_to_kernel(&mut self, key: Key) {
+        let Some(description) = self.descriptions.get_mut(key) else { return };
+        for watch in std::mem::take(&mut description.watches) {
             if let Some(set) = self.sets.get_mut(watch.set)
                 && let Some(item) = set.item(watch.item).copied()
             {
-                // The application's own registration, as if it had never been ours.
                 let _ = sys::epoll_control(set.epfd, libc::EPOLL_CTL_ADD, item.fd, item.events, item.data);
                 set.remove(watch.item);
             }
         }
-        self.remove(key);
     }
 
     /// Ends a description: who sleeps on it is woken, and its registrations vanish.
@@ -293,6 +314,7 @@ impl World {
 
     /// Closes every flow, as the kernel closes every fd when a process ends.
     pub fn close_all(&mut self) {
+        relay::close_all(self);
         let World { descriptions, network, .. } = self;
         let Some(network) = network else { return };
         for (_, description) in descriptions.iter() {

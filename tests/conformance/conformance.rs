@@ -149,5 +149,6 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, descriptors, dual, epoll, input, options, poll, sendfile, shutdown, signals, threads, transmit,
+    accept, connect, descriptors, dual, epoll, input, options, poll, processes, sendfile, shutdown, signals, threads,
+    transmit,
 }

@@ -87,7 +87,8 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
     let stack = world.stack().ok_or(Errno::EAGAIN)?;
     let flow = stack.tcp_accept(id)?;
     let peer = stack.tcp_endpoints(flow).map(|(_, peer)| peer);
-    let role = Role::Flow(Flow { id: flow, shadow: Shadow::Placeholder, is_connected: true });
+    let role =
+        Role::Flow(Flow { id: flow, shadow: Shadow::Placeholder, is_connected: true, born: world.children.forks() });
     let accepted = match world.describe(family, role, flags & SOCK_NONBLOCK != 0, settings) {
         Ok(accepted) => accepted,
         Err(errno) => {
@@ -99,7 +100,7 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
     if let Some(stack) = world.stack() {
         stack.set_token(Socket::Flow(flow), accepted.to_bits());
     }
-    fd_table::set_placeholder(fd, accepted, flags & SOCK_CLOEXEC != 0);
+    fd_table::set_placeholder(fd, fd_table::Entry::Socket(accepted), flags & SOCK_CLOEXEC != 0);
     Ok(Accepted { fd, peer, family })
 }
 

@@ -50,7 +50,7 @@ fn begin(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Begun, Errno
     };
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let id = match role {
-        Role::Inherited => return Ok(Begun::Kernel),
+        Role::Relay(_) => return Ok(Begun::Kernel),
         Role::Listener(_) => return Err(Errno::EISCONN),
         Role::Undecided => return open(&mut world, fd, key, remote),
         Role::Flow(flow) if flow.is_connected => return Err(Errno::EISCONN),
@@ -137,7 +137,8 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     let stack = world.stack().ok_or(Errno::EBADF)?;
     let id = stack.tcp_connect(local, remote, options, key.to_bits(), now)?;
     stack.flush(now);
-    world.description(key)?.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false });
+    let born = world.children.forks();
+    world.description(key)?.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false, born });
     // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
     world.announce(key, Readiness::default());
     Ok(Begun::Now)

@@ -2,9 +2,10 @@
 
 use crate::description::{Role, Shadow};
 use crate::fd_table::{self, Entry};
+use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use crate::{fork, sys};
+use crate::{children, fork, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -34,6 +35,10 @@ pub fn close(fd: RawFd, entry: Entry) -> Result<(), Errno> {
         let _ = wait::complete(key, Patience::LINGER, |world| has_delivered(world, key));
         world = world::enter().map_err(|_| Errno::EINTR)?;
     }
+    if fd_table::get(fd) != Some(entry) {
+        // Another thread has closed it, or handed it to the kernel.
+        return Err(if fd_table::is_hidden(fd) { Errno::EBADF } else { BEGIN_AGAIN });
+    }
     detach(&mut world, fd, entry);
     Ok(())
 }
@@ -44,7 +49,10 @@ fn begin_lingering(world: &mut World, key: Key) -> bool {
     let Ok(description) = world.description(key) else { return false };
     let lingers = description.fds.len() == 1 && description.settings.linger_s.is_some_and(|seconds| seconds > 0);
     let (Role::Flow(flow), true) = (&description.role, lingers) else { return false };
-    let id = flow.id;
+    let (id, born) = (flow.id, flow.born);
+    if world.children.hold(key, born) {
+        return false;
+    }
     world.stack().is_some_and(|stack| stack.tcp_queued(id).0 == 0 && stack.tcp_shutdown(id, How::Write).is_ok())
 }
 
@@ -67,6 +75,7 @@ fn detach(world: &mut World, fd: RawFd, entry: Entry) {
             }
         }
         Entry::Epoll(key) => forget_epoll(world, fd, key),
+        Entry::Inherited(key) => world.inheritance.remove_fd(key, fd),
         Entry::Pooled | Entry::Internal => return,
     }
     fd_table::clear(fd);
@@ -75,6 +84,10 @@ fn detach(world: &mut World, fd: RawFd, entry: Entry) {
 
 /// Takes `fd` from its description, which ends with its last one. True if the fd was kept, as a placeholder.
 fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
+    let description = world.descriptions.get_mut(key)?;
+    if description.fds == [fd] && children::take_over(world, key) {
+        return Some(false);
+    }
     let description = world.descriptions.get_mut(key)?;
     description.fds.retain(|&other| other != fd);
     if !description.fds.is_empty() {
@@ -105,7 +118,7 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
                 stack.tcp_unlisten(id);
             }
         }
-        Role::Undecided | Role::Inherited => {}
+        Role::Undecided | Role::Relay(_) => {}
     }
     world.flush_reply();
     world.remove(key);
@@ -188,11 +201,12 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
             let Some(set) = world.sets.get_mut(key) else { return };
             set.fds.push(copy);
         }
+        Entry::Inherited(key) => world.inheritance.add_fd(key, copy),
         Entry::Pooled | Entry::Internal => return,
     }
-    match entry {
-        Entry::Socket(key) if is_placeholder => fd_table::set_placeholder(copy, key, cloexec),
-        _ => fd_table::set(copy, entry),
+    match is_placeholder {
+        true => fd_table::set_placeholder(copy, entry, cloexec),
+        false => fd_table::set(copy, entry),
     }
 }
 
@@ -201,7 +215,7 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
 /// # Errors
 /// `EBADF`; `EINVAL`: unknown flags; what dup3(2) says.
 pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
-    let (source, target) = (fd_table::get(fd), fd_table::get(to));
+    let (source, target) = (fd_table::used(fd), fd_table::get(to));
     if fd_table::is_hidden(fd) || target == Some(Entry::Internal) {
         return Err(Errno::EBADF);
     }
@@ -222,6 +236,7 @@ pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
             forget_socket(&mut world, to, key);
         }
         Some(Entry::Epoll(key)) => forget_epoll(&mut world, to, key),
+        Some(Entry::Inherited(key)) => world.inheritance.remove_fd(key, to),
         Some(Entry::Internal) | None => {}
     }
     fd_table::clear(to);

@@ -3,7 +3,7 @@
 use super::duplicate;
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
-use crate::{clock, world};
+use crate::{clock, inherited, world};
 use libc::{FD_CLOEXEC, FIONBIO, FIONREAD, O_NONBLOCK, O_RDWR, TIOCOUTQ, c_int, c_long, c_ulong};
 use stack::Errno;
 use stack::slab::Key;
@@ -21,6 +21,12 @@ pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Res
     let key = match entry {
         Entry::Socket(key) => key,
         Entry::Epoll(_) => return Ok(None),
+        // Only close-on-exec is the fd's own, and not the socket's.
+        Entry::Inherited(key) if matches!(command, libc::F_GETFD | libc::F_SETFD) => key,
+        Entry::Inherited(key) => {
+            inherited::obtain(key);
+            return Ok(None);
+        }
         Entry::Pooled | Entry::Internal => return Err(Errno::EBADF),
     };
     match command {
@@ -40,7 +46,7 @@ fn nonblocking(key: Key) -> Result<Option<bool>, Errno> {
     let mut world = world::enter()?;
     let description = world.description(key)?;
     match description.role {
-        Role::Undecided | Role::Inherited => Ok(None),
+        Role::Undecided | Role::Relay(_) => Ok(None),
         Role::Flow(_) | Role::Listener(_) => Ok(Some(description.nonblocking)),
     }
 }
@@ -51,7 +57,7 @@ fn set_nonblocking(key: Key, nonblocking: bool) -> Result<Option<()>, Errno> {
     let description = world.description(key)?;
     description.nonblocking = nonblocking;
     match description.role {
-        Role::Undecided | Role::Inherited => Ok(None),
+        Role::Undecided | Role::Relay(_) => Ok(None),
         Role::Flow(_) | Role::Listener(_) => Ok(Some(())),
     }
 }
@@ -89,7 +95,7 @@ pub fn request(key: Key, request: Request, value: &mut c_int) -> Result<Option<(
     }
     let mut world = world::enter()?;
     let id = match &world.description(key)?.role {
-        Role::Undecided | Role::Inherited => return Ok(None),
+        Role::Undecided | Role::Relay(_) => return Ok(None),
         Role::Listener(_) => return Err(Errno::EINVAL),
         Role::Flow(flow) => flow.id,
     };

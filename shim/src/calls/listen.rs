@@ -16,7 +16,7 @@ use std::os::fd::RawFd;
 pub fn listen(fd: RawFd, key: Key, backlog: c_int) -> Result<Option<()>, Errno> {
     let mut world = world::enter()?;
     match &world.description(key)?.role {
-        Role::Inherited => Ok(None),
+        Role::Relay(_) => Ok(None),
         Role::Flow(_) => Err(Errno::EINVAL),
         Role::Undecided | Role::Listener(_) => {
             sys::listen(fd, backlog)?;

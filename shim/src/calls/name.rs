@@ -2,11 +2,13 @@
 
 use crate::args::Answer;
 use crate::description::Role;
-use crate::world;
+use crate::relay::name::Name;
+use crate::{config, world};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::tcp::TcpState;
 use std::net::SocketAddr;
+use std::os::fd::RawFd;
 
 /// Which end of a connection.
 #[derive(Debug, Clone, Copy)]
@@ -15,6 +17,20 @@ pub enum End {
     Local,
     /// getpeername(2).
     Remote,
+}
+
+/// Answers with the address of one end of the flow behind a kernel fd, if that is a relay's.
+///
+/// # Errors
+/// `EFAULT`, `EINVAL`: no place for the answer.
+pub fn name_of_relay(fd: RawFd, end: End, to: Answer) -> Option<Result<(), Errno>> {
+    config::get()?;
+    let name = Name::of(fd)?;
+    let address = match end {
+        End::Local => name.local,
+        End::Remote => name.remote,
+    };
+    Some(to.write_address(address, name.family))
 }
 
 /// Answers with the address of one end, or `None` when the kernel's socket knows it.
@@ -26,7 +42,7 @@ pub fn name(key: Key, end: End, to: Answer) -> Result<Option<()>, Errno> {
     let description = world.description(key)?;
     let family = description.family;
     let id = match &description.role {
-        Role::Undecided | Role::Listener(_) | Role::Inherited => return Ok(None),
+        Role::Undecided | Role::Listener(_) | Role::Relay(_) => return Ok(None),
         Role::Flow(flow) => flow.id,
     };
     let stack = world.stack().ok_or(Errno::EBADF)?;

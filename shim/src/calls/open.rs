@@ -70,7 +70,7 @@ pub fn epoll(flags: Result<c_int, Errno>) -> Result<RawFd, Errno> {
 pub fn check_bind(key: Key) -> Result<Option<()>, Errno> {
     let mut world = world::enter()?;
     match world.description(key)?.role {
-        Role::Undecided | Role::Inherited => Ok(None),
+        Role::Undecided | Role::Relay(_) => Ok(None),
         Role::Flow(_) | Role::Listener(_) => Err(Errno::EINVAL),
     }
 }

@@ -186,7 +186,8 @@ impl Value {
         Self::of(&[&value.to_ne_bytes()])
     }
 
-    fn time(timeout: Option<Duration>) -> Self {
+    /// A timeout of socket(7): zero is for ever.
+    pub fn time(timeout: Option<Duration>) -> Self {
         let timeout = timeout.unwrap_or_default();
         Self::of(&[&timeout.as_secs().to_ne_bytes(), &u64::from(timeout.subsec_micros()).to_ne_bytes()])
     }

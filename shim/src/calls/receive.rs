@@ -3,6 +3,7 @@
 use crate::description::Role;
 use crate::log::warn_once;
 use crate::pieces::Pieces;
+use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::World;
 use libc::{MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, c_int};
@@ -104,14 +105,11 @@ fn peek(world: &mut World, key: Key, pieces: &mut Pieces<'_>) -> Result<usize, E
 /// The flow behind a socket.
 ///
 /// # Errors
-/// `ENOTCONN`; one of the parent process is not connected here.
+/// `ENOTCONN`: there is none.
 fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
     match &world.description(key)?.role {
         Role::Flow(flow) => Ok(flow.id),
         Role::Undecided | Role::Listener(_) => Err(Errno::ENOTCONN),
-        Role::Inherited => {
-            warn_once!("a child of fork(2) uses a connection of its parent's");
-            Err(Errno::ENOTCONN)
-        }
+        Role::Relay(_) => Err(BEGIN_AGAIN),
     }
 }

@@ -3,6 +3,7 @@
 use crate::description::Role;
 use crate::log::warn_once;
 use crate::pieces::Pieces;
+use crate::ret::BEGIN_AGAIN;
 use crate::sys;
 use crate::wait::{self, Patience};
 use crate::world::World;
@@ -50,15 +51,12 @@ pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> 
 /// The flow behind a socket.
 ///
 /// # Errors
-/// `ENOTCONN`, or `EPIPE` for one of the parent process: it is not connected here.
+/// `EPIPE`: there is none.
 fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
     match &world.description(key)?.role {
         Role::Flow(flow) => Ok(flow.id),
         Role::Undecided | Role::Listener(_) => Err(Errno::EPIPE),
-        Role::Inherited => {
-            warn_once!("a child of fork(2) uses a connection of its parent's");
-            Err(Errno::EPIPE)
-        }
+        Role::Relay(_) => Err(BEGIN_AGAIN),
     }
 }
 

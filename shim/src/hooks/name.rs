@@ -2,23 +2,27 @@
 
 use crate::args::Answer;
 use crate::calls::name::{self, End};
-use crate::ret;
+use crate::{fd_table, ret};
 use libc::{c_int, sockaddr, socklen_t};
+
+/// Answers for a socket of ours, or for a relay; `None` when the kernel is to answer.
+fn answer(fd: c_int, end: End, to: Answer) -> Option<c_int> {
+    match fd_table::serve(fd) {
+        Some(socket) => ret::status(socket.and_then(|socket| name::name(socket, end, to)).transpose()?),
+        None => ret::status(name::name_of_relay(fd, end, to)?),
+    }
+}
 
 export! {
     /// getsockname(2).
     fn getsockname(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int = libc::getsockname {
-        let socket = socket!(fd);
         // SAFETY: getsockname(2): `address` has room for `len` bytes.
-        let to = unsafe { Answer::new(address, len) };
-        ret::status(name::name(socket, End::Local, to).transpose()?)
+        answer(fd, End::Local, unsafe { Answer::new(address, len) })
     }
 
     /// getpeername(2).
     fn getpeername(fd: c_int, address: *mut sockaddr, len: *mut socklen_t) -> c_int = libc::getpeername {
-        let socket = socket!(fd);
         // SAFETY: getpeername(2): `address` has room for `len` bytes.
-        let to = unsafe { Answer::new(address, len) };
-        ret::status(name::name(socket, End::Remote, to).transpose()?)
+        answer(fd, End::Remote, unsafe { Answer::new(address, len) })
     }
 }

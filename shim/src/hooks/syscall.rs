@@ -10,7 +10,7 @@ use stack::Errno;
 
 /// Whether a call on `fd` is ours: the hook of the same name would serve it.
 fn is_ours(fd: c_long) -> bool {
-    matches!(fd_table::get(fd as c_int), Some(Entry::Socket(_) | Entry::Epoll(_) | Entry::Pooled))
+    matches!(fd_table::get(fd as c_int), Some(Entry::Socket(_) | Entry::Epoll(_) | Entry::Inherited(_) | Entry::Pooled))
 }
 
 /// Calls the function of a name, which is our own hook, with as many arguments as it has.

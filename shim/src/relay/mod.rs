@@ -1,0 +1,279 @@
+//! Relays: a flow handed to the kernel as one end of a socketpair, whose other end we pump.
+//!
+//! It is the way out of everything that no hook sees: another process, another program, the C library's own writes. From
+//! then on the flow's fds are the kernel's, in this process too: who reads what, whether a read blocks, and when the
+//! last copy is closed is the kernel's to say, and a flow that is shared is shared as a socket of its own would be.
+
+pub mod name;
+mod pump;
+
+pub use pump::pump_ready;
+
+use crate::calls::option;
+use crate::children;
+use crate::description::{Description, Flow, Role, Shadow};
+use crate::fd_table::{self, Entry};
+use crate::limits::RELAY_EVENTS_MAX;
+use crate::world::World;
+use crate::{clock, keeper, sys};
+use libc::{EPOLL_CTL_ADD, SOCK_STREAM, SOL_SOCKET, c_int, epoll_event};
+use name::Name;
+use stack::slab::Key;
+use stack::socket::{FlowId, Socket};
+use stack::{Errno, Instant};
+use std::os::fd::RawFd;
+use std::time::Duration;
+
+/// A flow in the kernel's hands.
+#[derive(Debug)]
+pub struct Relay {
+    /// The stack's flow.
+    pub flow: FlowId,
+    /// Our end.
+    end: RawFd,
+    /// The other end, for as long as a child of fork(2) may come for it.
+    kept: Option<RawFd>,
+    /// The application's own socket, which keeps the local port reserved.
+    reservation: Option<RawFd>,
+    /// After how many forks of this process the flow began.
+    pub born: u64,
+    /// From the peer to the other end.
+    inward: Direction,
+    /// From the other end to the peer.
+    outward: Direction,
+}
+
+/// What becomes of the bytes that go one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    /// They are moved.
+    Open,
+    /// Nobody will read them (SHUT_RD).
+    Dropped,
+    /// The end was reached, and said.
+    Over,
+}
+
+/// What all relays of a process share.
+#[derive(Default)]
+pub struct Relays {
+    /// The epoll instance of what only the keeper waits for: our ends, and the channels to children of fork(2).
+    epfd: Option<RawFd>,
+    /// Those to whose flow something has happened.
+    ready: Vec<Key>,
+    /// Room for bytes under way.
+    buffer: Vec<u8>,
+}
+
+/// Which of the two an event is of.
+const IS_CHILD: u64 = 1 << 31;
+const _: () = assert!((crate::limits::DESCRIPTIONS_MAX as u64) < IS_CHILD);
+
+/// Our ends are watched for everything, and looked at when something changes.
+const EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
+
+impl Relays {
+    /// The fds of its own.
+    pub fn take_epfd(&mut self) -> Option<RawFd> {
+        self.epfd.take()
+    }
+
+    /// Something has happened to the flow of a relay.
+    pub fn note(&mut self, key: Key) {
+        self.ready.push(key);
+    }
+
+    fn epfd(&mut self) -> Result<RawFd, Errno> {
+        if let Some(epfd) = self.epfd {
+            return Ok(epfd);
+        }
+        let epfd = sys::epoll_high()?;
+        fd_table::set(epfd, Entry::Internal);
+        self.epfd = Some(epfd);
+        keeper::wait_for_relays(epfd);
+        Ok(epfd)
+    }
+
+    /// Has the keeper listen to a child.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says.
+    pub fn watch_child(&mut self, channel: RawFd, id: u32) -> Result<(), Errno> {
+        let events = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
+        sys::epoll_control(self.epfd()?, EPOLL_CTL_ADD, channel, events, u64::from(id) << 32 | IS_CHILD)
+    }
+}
+
+impl Relay {
+    /// Every fd that a child of fork(2) must close.
+    pub fn fds(&self) -> impl Iterator<Item = RawFd> {
+        [Some(self.end), self.kept, self.reservation].into_iter().flatten()
+    }
+
+    /// Whether a child of fork(2) may yet come for it.
+    pub fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+}
+
+/// Hands the flow behind a description to the kernel, and returns a copy of its new fd, close-on-exec and the caller's.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`, `ENOMEM`: no socketpair. `ENOTCONN`: no flow.
+pub fn hand_over(world: &mut World, key: Key) -> Result<RawFd, Errno> {
+    let description = world.description(key)?;
+    match &description.role {
+        Role::Flow(_) => {}
+        Role::Relay(Relay { kept: Some(kept), .. }) => return sys::duplicate_high(*kept),
+        _ => return Err(Errno::ENOTCONN),
+    }
+    let epfd = world.relays.epfd()?;
+    let [end, other] = make_pair(world, key)?;
+    fd_table::set(end, Entry::Internal);
+    if let Err(errno) = sys::epoll_control(epfd, EPOLL_CTL_ADD, end, EVENTS, key.to_bits()) {
+        fd_table::clear(end);
+        [end, other].into_iter().for_each(sys::close);
+        return Err(errno);
+    }
+    replace(world, key, end, other)?;
+    world.relays.note(key);
+    Ok(other)
+}
+
+/// A socketpair that looks like the socket whose place it takes: our end, and the other one.
+fn make_pair(world: &mut World, key: Key) -> Result<[RawFd; 2], Errno> {
+    let description = world.description(key)?;
+    let (family, nonblocking, settings) = (description.family, description.nonblocking, description.settings);
+    let Some(Socket::Flow(flow)) = description.socket() else { return Err(Errno::ENOTCONN) };
+    let (local, remote) = world.stack().and_then(|stack| stack.tcp_endpoints(flow)).ok_or(Errno::ENOTCONN)?;
+    let [end, other] = sys::socket_pair(SOCK_STREAM)?;
+    let end = sys::move_high(end).inspect_err(|_| sys::close(other))?;
+    let (address, len) = Name { family, local, remote }.format(sys::random());
+    let prepared = sys::bind(end, &address[..len]).and_then(|()| sys::set_nonblocking(other, nonblocking));
+    let time = |name: c_int, timeout: Option<Duration>| match timeout {
+        Some(timeout) => sys::set_option(other, SOL_SOCKET, name, option::Value::time(Some(timeout)).bytes()),
+        None => Ok(()),
+    };
+    let prepared = prepared
+        .and_then(|()| time(libc::SO_RCVTIMEO, settings.receive_timeout))
+        .and_then(|()| time(libc::SO_SNDTIMEO, settings.send_timeout));
+    match prepared {
+        Ok(()) => Ok([end, other]),
+        Err(errno) => {
+            [end, other].into_iter().for_each(sys::close);
+            Err(errno)
+        }
+    }
+}
+
+/// Puts the other end in the place of the flow's fds, in epoll instances too. Calls that wait for it begin again.
+fn replace(world: &mut World, key: Key, end: RawFd, other: RawFd) -> Result<(), Errno> {
+    let description = world.description(key)?;
+    let Role::Flow(Flow { id, shadow, born, .. }) = description.role else { return Err(Errno::ENOTCONN) };
+    let fds = std::mem::take(&mut description.fds);
+    let first = fds.first().copied();
+    let reservation = first.filter(|_| shadow == Shadow::Bound).and_then(|fd| sys::duplicate_high(fd).ok());
+    if let Some(reservation) = reservation {
+        fd_table::set(reservation, Entry::Internal);
+    }
+    for &fd in &fds {
+        put_in_place(fd, other);
+    }
+    world.move_watches_to_kernel(key);
+    world.announce(key, stack::Readiness::default());
+    let description = world.description(key)?;
+    let (inward, outward) = (Direction::Open, Direction::Open);
+    description.role = Role::Relay(Relay { flow: id, end, kept: None, reservation, born, inward, outward });
+    Ok(())
+}
+
+/// Puts a copy of `other` at the number of an fd of ours, which is the kernel's from now on. Who looks the number up
+/// before that finds the lock taken.
+pub fn put_in_place(fd: RawFd, other: RawFd) {
+    let cloexec = match fd_table::placeholder_cloexec(fd) {
+        Some(cloexec) => cloexec,
+        None => sys::fcntl(fd, libc::F_GETFD, 0).is_ok_and(|flags| flags & libc::FD_CLOEXEC != 0),
+    };
+    // It can only fail on numbers that are not open.
+    let _ = sys::duplicate_to(other, fd, if cloexec { libc::O_CLOEXEC } else { 0 });
+    fd_table::clear(fd);
+}
+
+/// Keeps the other end of a relay until no child of fork(2) may come for it. True if it is kept; then `other` has
+/// found its owner.
+pub fn keep(world: &mut World, key: Key, other: RawFd) -> bool {
+    let Ok(Description { role: Role::Relay(relay), .. }) = world.description(key) else { return false };
+    if relay.kept.is_some() {
+        return false;
+    }
+    let Ok(kept) = sys::move_high(other) else { return true };
+    fd_table::set(kept, Entry::Internal);
+    relay.kept = Some(kept);
+    true
+}
+
+/// No child will come for it any more: once all copies are closed, the flow ends.
+pub fn let_go(world: &mut World, key: Key) {
+    if let Ok(Description { role: Role::Relay(relay), .. }) = world.description(key)
+        && let Some(kept) = relay.kept.take()
+    {
+        fd_table::clear(kept);
+        sys::close(kept);
+    }
+}
+
+/// Ends a relay: its flow is closed, by a RST if so wanted, and who still has a copy of the other end reads the end of the
+/// stream.
+fn end(world: &mut World, key: Key, reset: bool) {
+    let Ok(description) = world.description(key) else { return };
+    let reset = reset || description.settings.linger_s == Some(0);
+    let Role::Relay(relay) = &description.role else { return };
+    let (flow, reservation) = (relay.flow, relay.reservation);
+    let own: Vec<RawFd> = [Some(relay.end), relay.kept].into_iter().flatten().collect();
+    let local = world.stack().and_then(|stack| stack.tcp_endpoints(flow)).map(|(local, _)| local);
+    if let Some(stack) = world.stack() {
+        stack.tcp_close(flow, reset);
+    }
+    match (reservation, local) {
+        (Some(reservation), Some(local)) => world.linger(reservation, local),
+        (Some(reservation), None) => close_own(reservation),
+        _ => {}
+    }
+    own.into_iter().for_each(close_own);
+    world.remove(key);
+}
+
+/// Ends all of them, as the process does. What was written to them before goes out.
+pub fn close_all(world: &mut World) {
+    serve(world, clock::now());
+    let is_relay = |role: &Role| matches!(role, Role::Relay(_));
+    let relays = world.descriptions.iter().filter(|(_, description)| is_relay(&description.role));
+    let keys: Vec<Key> = relays.map(|(key, _)| key).collect();
+    for &key in &keys {
+        let_go(world, key);
+        world.relays.note(key);
+    }
+    pump_ready(world, clock::now());
+    keys.into_iter().for_each(|key| end(world, key, false));
+}
+
+/// Closes an fd that the application does not know of.
+pub fn close_own(fd: RawFd) {
+    fd_table::clear(fd);
+    sys::close(fd);
+}
+
+/// Does what the keeper was woken for: bytes at our ends, requests of children.
+pub fn serve(world: &mut World, now: Instant) {
+    let Some(epfd) = world.relays.epfd else { return };
+    let mut events = [epoll_event { events: 0, u64: 0 }; RELAY_EVENTS_MAX];
+    let count = sys::epoll_look(epfd, &mut events).unwrap_or(0);
+    for event in &events[..count] {
+        let data = event.u64;
+        match data & IS_CHILD {
+            0 => world.relays.note(Key::from_bits(data)),
+            _ => children::serve(world, (data >> 32) as u32),
+        }
+    }
+    pump_ready(world, now);
+}

@@ -1,0 +1,108 @@
+//! Moving bytes between flows and their relays, both ways: what fits, and no more is taken than fits.
+
+use super::{Direction, Relay, end};
+use crate::description::Role;
+use crate::limits::RELAY_PIECE_LEN;
+use crate::sys;
+use crate::world::World;
+use stack::slab::Key;
+use stack::socket::tcp::How;
+use stack::stack::Stack;
+use stack::{Errno, Instant};
+
+/// Moves what there is for all relays to which something has happened, and sends it.
+pub fn pump_ready(world: &mut World, now: Instant) {
+    if world.relays.ready.is_empty() {
+        return;
+    }
+    let mut buffer = std::mem::take(&mut world.relays.buffer);
+    buffer.resize(RELAY_PIECE_LEN, 0);
+    while let Some(key) = world.relays.ready.pop() {
+        pump(world, key, &mut buffer);
+    }
+    world.relays.buffer = buffer;
+    if let Some(stack) = world.stack() {
+        stack.flush(now);
+    }
+}
+
+fn pump(world: &mut World, key: Key, buffer: &mut [u8]) {
+    let World { descriptions, network, .. } = world;
+    let Some(description) = descriptions.get_mut(key) else { return };
+    let (Role::Relay(relay), Some(network)) = (&mut description.role, network) else { return };
+    let stack = &mut network.stack;
+    let moved = relay.move_inward(stack, buffer).and_then(|()| relay.move_outward(stack, buffer));
+    match moved {
+        Ok(()) if relay.is_abandoned() => end(world, key, false),
+        Ok(()) => {}
+        // Whoever closed it last had not read everything: as with a socket, the peer is told.
+        Err(Errno::ECONNRESET) => end(world, key, true),
+        Err(_) => end(world, key, false),
+    }
+}
+
+impl Relay {
+    /// From the flow to the other end. An error ends the relay.
+    fn move_inward(&mut self, stack: &mut Stack, buffer: &mut [u8]) -> Result<(), Errno> {
+        while self.inward != Direction::Over {
+            let len = match stack.tcp_peek(self.flow, buffer) {
+                Ok(0) => {
+                    self.inward = Direction::Over;
+                    // It can only fail when nobody is there to see it.
+                    let _ = sys::shutdown(self.end, libc::SHUT_WR);
+                    return Ok(());
+                }
+                Ok(len) => len,
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            };
+            let taken = match self.inward {
+                Direction::Open => match sys::send(self.end, &buffer[..len]) {
+                    Ok(taken) => taken,
+                    Err(Errno::EPIPE) if sys::is_hung_up(self.end) => return Ok(()),
+                    Err(Errno::EPIPE) => {
+                        self.inward = Direction::Dropped;
+                        continue;
+                    }
+                    Err(Errno::EAGAIN) => return Ok(()),
+                    Err(errno) => return Err(errno),
+                },
+                _ => len,
+            };
+            stack.tcp_recv(self.flow, &mut buffer[..taken])?;
+        }
+        Ok(())
+    }
+
+    /// From the other end to the flow.
+    fn move_outward(&mut self, stack: &mut Stack, buffer: &mut [u8]) -> Result<(), Errno> {
+        while self.outward == Direction::Open {
+            let Ok(room) = stack.tcp_send_room(self.flow) else {
+                self.outward = Direction::Over;
+                let _ = sys::shutdown(self.end, libc::SHUT_RD);
+                return Ok(());
+            };
+            let room = room.min(buffer.len());
+            if room == 0 {
+                return Ok(());
+            }
+            match sys::receive(self.end, &mut buffer[..room]) {
+                Ok(0) => {
+                    self.outward = Direction::Over;
+                    if !sys::is_hung_up(self.end) {
+                        let _ = stack.tcp_shutdown(self.flow, How::Write);
+                    }
+                }
+                Ok(len) => drop(stack.tcp_send(self.flow, &buffer[..len])?),
+                Err(Errno::EAGAIN) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the other end is closed, everywhere, and all that was written to it is on its way.
+    fn is_abandoned(&self) -> bool {
+        self.outward == Direction::Over && sys::is_hung_up(self.end)
+    }
+}
