@@ -24,6 +24,10 @@ counters! {
     tx_frames,
     /// Bytes handed to the links, Ethernet headers included.
     tx_bytes,
+    /// UDP datagrams received into a socket's queue.
+    datagrams_received,
+    /// UDP datagrams sent.
+    datagrams_sent,
     /// Flows opened by connect.
     flows_opened,
     /// Flows accepted into a listener's accept queue.
@@ -62,6 +66,10 @@ counters! {
     syn_cookies_accepted,
     /// Drops: SYNs, and ACKs that would open a flow, because the listener's accept queue was full.
     drop_backlog,
+    /// Drops: UDP datagrams for a socket whose receive queue was full.
+    drop_receive_queue,
+    /// Drops: UDP datagrams for a claimed port from somebody whom no socket there wants.
+    drop_no_socket,
     /// Drops: no free frame to send from.
     drop_no_frame,
     /// Drops: no next hop, or its queue of waiting packets was full.

@@ -109,7 +109,7 @@ impl Stack {
     }
 
     /// A free frame of a link; where there is none, one kick may bring some back.
-    fn free_frame(&mut self, link: LinkId, now: Instant) -> Option<Frame> {
+    pub(crate) fn free_frame(&mut self, link: LinkId, now: Instant) -> Option<Frame> {
         let port = &mut self.ports[usize::from(link.0)];
         if let Some(frame) = port.link.tx_frame() {
             return Some(frame);

@@ -11,6 +11,8 @@ mod answer;
 mod buffers;
 mod checksum;
 pub mod counters;
+mod datagram;
+mod datagram_queue;
 mod egress;
 pub mod errno;
 mod flow;
@@ -45,6 +47,7 @@ mod time_wait;
 mod timer_wheel;
 mod timestamps;
 mod tx;
+mod udp_sockets;
 mod wire_state;
 
 pub use errno::Errno;

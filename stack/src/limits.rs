@@ -183,3 +183,9 @@ pub const FIRST_ACK_DELAY: Duration = Duration::from_millis(1);
 
 /// How often an open flow whose route is gone looks for another: routes come and go within a second.
 pub const UNREACHABLE_RETRY: Duration = Duration::from_millis(200);
+
+/// UDP sockets of a stack: a process has fewer fds than that.
+pub const UDP_SOCKETS_MAX: usize = 1 << 20;
+
+/// What a datagram in a receive queue takes of SO_RCVBUF beside its bytes: about what Linux's own bookkeeping does.
+pub const DATAGRAM_COST: usize = 512;

@@ -1,4 +1,4 @@
-//! Our claims on local ports: each is held by listeners and by flows, and released with its last holder.
+//! Our claims on local ports: each is held by listeners, UDP sockets and flows, and released with its last holder.
 
 use crate::outside::{Claim, Opens, Protocol, Steer};
 use crate::slab::{Key, Slab};
@@ -39,7 +39,18 @@ impl PortSpace {
     /// # Errors
     /// `ENOBUFS`: no room for another claim.
     pub fn hold_for_listener(&mut self, address: IpAddr, port: u16) -> Result<ClaimId, Errno> {
-        let claim = Claim { protocol: Protocol::Tcp, address, port };
+        self.hold(Claim { protocol: Protocol::Tcp, address, port })
+    }
+
+    /// Claims a port for a UDP socket; `release_by_listener` releases it.
+    ///
+    /// # Errors
+    /// `ENOBUFS`: no room for another claim.
+    pub fn hold_for_datagrams(&mut self, address: IpAddr, port: u16) -> Result<ClaimId, Errno> {
+        self.hold(Claim { protocol: Protocol::Udp, address, port })
+    }
+
+    fn hold(&mut self, claim: Claim) -> Result<ClaimId, Errno> {
         let key = self.find_or_add(claim)?;
         if let Some(holders) = self.holders.get_mut(key) {
             if holders.listeners == 0
@@ -200,6 +211,22 @@ mod tests {
         assert!(ports.is_held(ONE, 81));
         ports.release_by_flow(own);
         assert!(!ports.is_held(ONE, 81));
+    }
+
+    #[test]
+    fn datagrams_and_segments_are_claimed_apart() {
+        let table = Table::default();
+        let mut ports = PortSpace::new(Box::new(table.clone()));
+        let datagrams = [ports.hold_for_datagrams(ANY, 53).unwrap(), ports.hold_for_datagrams(ANY, 53).unwrap()];
+        let listener = ports.hold_for_listener(ANY, 53).unwrap();
+        assert_eq!(datagrams[0], datagrams[1]);
+        assert_ne!(datagrams[0], listener);
+        ports.release_by_listener(listener);
+        ports.release_by_listener(datagrams[0]);
+        let claim = Claim { protocol: Protocol::Udp, address: ANY, port: 53 };
+        assert_eq!(table.0.lock().unwrap().keys().collect::<Vec<_>>(), [&claim]);
+        ports.release_by_listener(datagrams[1]);
+        assert_eq!(opens(&table, 53), None);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! The way in: a frame is parsed once, finds its flow in O(1), and goes through smoltcp with that flow's set alone.
 
 use crate::acceptance::{self, Acceptance};
-use crate::answer;
 use crate::flow::Flow;
 use crate::frame_device::FrameDevice;
 use crate::icmp;
@@ -16,7 +15,7 @@ use crate::tcp_options::Options;
 use crate::time_wait::{Closed, Verdict, after};
 use crate::timestamps::Clock;
 use crate::wire_state::{Admission, WireState};
-use crate::{Errno, Instant};
+use crate::{Errno, Instant, answer, datagram};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
 
@@ -82,6 +81,10 @@ impl Stack {
         let (header, packet) = bytes.split_at_mut(packet::link_header_len(bytes)?);
         if icmp::is_icmp(packet) {
             self.receive_error(&icmp::parse(packet)?, now);
+            return Ok(());
+        }
+        if datagram::is_datagram(packet) {
+            self.receive_datagram(link, packet, &datagram::parse(packet)?);
             return Ok(());
         }
         let segment = packet::parse(packet)?;

@@ -19,11 +19,12 @@ use crate::port_space::PortSpace;
 use crate::readiness::Readiness;
 use crate::ready_list::ReadyList;
 use crate::slab::{Key, Slab};
-use crate::socket::{FlowId, ListenerId, Socket};
+use crate::socket::{FlowId, ListenerId, Socket, UdpId};
 use crate::syn_queue::SynQueue;
 use crate::time_wait::TimeWait;
 use crate::timer_wheel::TimerWheel;
 use crate::tx::Port;
+use crate::udp_sockets::UdpSockets;
 use ahash::RandomState;
 use smoltcp::iface::{Config, Interface};
 use smoltcp::wire::HardwareAddress;
@@ -59,6 +60,7 @@ pub struct Stack {
     pub(crate) flows: Slab<Flow>,
     pub(crate) flow_table: FlowTable,
     pub(crate) listeners: Listeners,
+    pub(crate) udp_sockets: UdpSockets,
     pub(crate) syn_queue: SynQueue,
     pub(crate) time_wait: TimeWait,
     pub(crate) claims: PortSpace,
@@ -100,6 +102,7 @@ impl Stack {
             flows: Slab::new(FLOWS_MAX),
             flow_table: FlowTable::new(seed),
             listeners: Listeners::new(LISTENERS_MAX),
+            udp_sockets: UdpSockets::new(seed),
             syn_queue: SynQueue::new(seed),
             time_wait: TimeWait::new(seed),
             claims: PortSpace::new(steer),
@@ -198,6 +201,7 @@ impl Stack {
             let watch = match socket {
                 Socket::Flow(FlowId(key)) => self.flows.get_mut(key).map(|flow| &mut flow.watch),
                 Socket::Listener(ListenerId(key)) => self.listeners.get_mut(key).map(|listener| &mut listener.watch),
+                Socket::Udp(UdpId(key)) => self.udp_sockets.get_mut(key).map(|socket| &mut socket.watch),
             };
             let Some(watch) = watch else { continue };
             let rose = watch.take();
@@ -221,6 +225,11 @@ impl Stack {
                     listener.watch.token = token;
                 }
             }
+            Socket::Udp(UdpId(key)) => {
+                if let Some(socket) = self.udp_sockets.get_mut(key) {
+                    socket.watch.token = token;
+                }
+            }
         }
     }
 
@@ -232,6 +241,8 @@ impl Stack {
                 Some(listener) if !listener.accept_queue.is_empty() => Readiness::READABLE,
                 _ => Readiness::default(),
             },
+            Socket::Udp(socket) if self.udp_next(socket).is_some() => Readiness::READABLE | Readiness::WRITABLE,
+            Socket::Udp(_) => Readiness::WRITABLE,
         }
     }
 

@@ -4,6 +4,7 @@ pub mod info;
 pub mod ip;
 mod options;
 pub mod tcp;
+pub mod udp;
 
 use crate::slab::Key;
 
@@ -15,11 +16,17 @@ pub struct FlowId(pub(crate) Key);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ListenerId(pub(crate) Key);
 
-/// Either kind of socket.
+/// A UDP socket; a stale id is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UdpId(pub(crate) Key);
+
+/// A socket of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Socket {
     /// A connection.
     Flow(FlowId),
     /// A listening socket.
     Listener(ListenerId),
+    /// A UDP socket.
+    Udp(UdpId),
 }

@@ -30,6 +30,20 @@ pub enum ListenAddress {
     Any,
 }
 
+impl ListenAddress {
+    /// The addresses to be claimed for it.
+    pub(crate) fn claimed(self) -> impl Iterator<Item = IpAddr> {
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        let (first, second) = match self {
+            ListenAddress::One(one) => (one, None),
+            ListenAddress::AnyV4 => (v4, None),
+            ListenAddress::AnyV6 => (v6, None),
+            ListenAddress::Any => (v4, Some(v6)),
+        };
+        std::iter::once(first).chain(second)
+    }
+}
+
 /// shutdown(2)'s `how`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -148,15 +162,8 @@ impl Stack {
         options: TcpOptions,
         token: u64,
     ) -> Result<ListenerId, Errno> {
-        let (v4, v6) = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED));
-        let addresses: &[IpAddr] = match &address {
-            ListenAddress::One(one) => std::slice::from_ref(one),
-            ListenAddress::AnyV4 => &[v4],
-            ListenAddress::AnyV6 => &[v6],
-            ListenAddress::Any => &[v4, v6],
-        };
-        let mut claims = Vec::with_capacity(addresses.len());
-        for &address in addresses {
+        let mut claims = Vec::new();
+        for address in address.claimed() {
             match self.claims.hold_for_listener(address, port) {
                 Ok(claim) => claims.push(claim),
                 Err(errno) => {
