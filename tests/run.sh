@@ -11,7 +11,8 @@ set -euo pipefail
 cd "$root"
 
 # The programs under test, and what the rig looks at the kernel with.
-programs=(nginx lighttpd redis-server memcached iperf3 python3 wget curl apache2-utils wrk redis-tools)
+programs=(nginx lighttpd redis-server memcached iperf3 python3 wget curl apache2-utils wrk redis-tools apache2 haproxy
+    nodejs openssl default-jdk-headless)
 tools=(iproute2 iputils-ping ethtool bpftool tcpdump)
 
 # Says what the machine lacks, as far as it cannot be installed.

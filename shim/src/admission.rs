@@ -16,6 +16,8 @@ use stack::slab::Key;
 /// What this process is steered of an inherited listener's new connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
+    /// This process has waited there: only then is anything steered to it.
+    pub is_used: bool,
     /// Threads that wait for one each.
     waiting: u32,
     /// What the steering program was told.
@@ -35,10 +37,9 @@ pub fn inherit(world: &mut World) {
         if let Some(description) = descriptions.get_mut(key)
             && let Role::Listener(listener) = &mut description.role
         {
-            listener.admission = Some(Admission { waiting: 0, opens: NONE_NOW });
+            listener.admission = Some(Admission { is_used: false, waiting: 0, opens: NONE_NOW });
         }
     }
-    world.is_shut = true;
 }
 
 /// A thread comes to wait for a connection of one of `sockets`, in accept(2) or poll(2). Returns the inherited listeners
@@ -63,9 +64,23 @@ pub fn begin_in_set(world: &mut World, set: Key) -> Vec<Key> {
     if thread::serves_one_by_one() {
         return begin(world, listeners.into_iter());
     }
-    world.is_shut = false;
     listeners.into_iter().for_each(|key| admit(world, key, |_| Opens::All));
+    let World { descriptions, inherited, is_shut, .. } = world;
+    let mut admissions = inherited.iter().filter_map(|key| descriptions.get(*key)?.admission());
+    *is_shut = admissions.any(|admission| admission.is_used && admission.opens != Opens::All);
     Vec::new()
+}
+
+/// This process uses a listener.
+pub fn note_use(world: &mut World, key: Key) {
+    if let Ok(description) = world.description(key)
+        && let Role::Listener(listener) = &mut description.role
+        && let Some(admission) = &mut listener.admission
+        && !admission.is_used
+    {
+        admission.is_used = true;
+        (world.has_new_listeners, world.is_shut) = (true, true);
+    }
 }
 
 /// It waits no longer where it was counted.

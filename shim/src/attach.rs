@@ -6,13 +6,13 @@
 //! its privileges by then. Queues that another process holds are tried again as connections come in over the kernel.
 
 use crate::config::{self, Settings};
-use crate::description::Role;
+use crate::description::{Description, Role};
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
 use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
-use crate::{args, clock, fd_table, fork, keeper, sys};
+use crate::{admission, args, clock, fd_table, fork, keeper, sys};
 use fd_table::Entry;
 use stack::kernel::interface::Interface;
 use stack::kernel::loopback;
@@ -148,7 +148,7 @@ impl Network {
             stack: Stack::new(Box::new(routes), Box::new(steer), sys::random(), now),
             interfaces,
             netlink,
-            stats: Output::open(settings.stats.as_ref()),
+            stats: Output::open_to_append(settings.stats.as_ref()),
             capture: Output::open(settings.pcap.as_ref()),
             retry_at: now,
             retry_after: ATTACH_RETRY,
@@ -176,6 +176,7 @@ impl Served {
 /// Attaches for the use of a socket, if it is a listener.
 pub fn attach_for(world: &mut World, key: Key) {
     if world.description(key).is_ok_and(|description| matches!(description.role, Role::Listener(_))) {
+        admission::note_use(world, key);
         attach(world, clock::now());
     }
 }
@@ -286,7 +287,8 @@ pub fn watch_ring(set: &EpollSet, ring: RawFd) {
 
 fn serve_listeners(world: &mut World) {
     let is_new = |role: &Role| matches!(role, Role::Listener(listener) if listener.id.is_none());
-    let new = world.descriptions.iter().filter(|(_, description)| is_new(&description.role));
+    let is_used = |description: &Description| description.admission().is_none_or(|admission| admission.is_used);
+    let new = world.descriptions.iter().filter(|(_, description)| is_new(&description.role) && is_used(description));
     let waiting: Vec<Key> = new.map(|(key, _)| key).collect();
     for key in waiting {
         if let Err(error) = serve_listener(world, key) {

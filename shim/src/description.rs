@@ -143,6 +143,14 @@ impl Description {
         }
     }
 
+    /// Which new connections it is steered, if it is an inherited listener.
+    pub fn admission(&self) -> Option<&Admission> {
+        match &self.role {
+            Role::Listener(listener) => listener.admission.as_ref(),
+            _ => None,
+        }
+    }
+
     /// Whether it is registered in an epoll set.
     pub fn is_in(&self, set: Key) -> bool {
         self.watches.iter().any(|watch| watch.set == set)

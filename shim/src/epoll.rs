@@ -245,14 +245,16 @@ fn wait_in(
         };
         end_sleep(key);
         let is_over = until.is_some_and(|until| until <= clock::now());
-        match asked?.kept {
-            0 if is_over => {
+        match asked.map(|asked| asked.kept) {
+            Ok(0) if !is_over => may_spin = true,
+            Ok(0) | Err(Errno::EINTR) => {
                 let mut world = world::enter()?;
                 world.turn(clock::now());
-                return collect(&mut world, key, &mut events);
+                let ours = collect(&mut world, key, &mut events)?;
+                // What is there comes before a signal, as in the kernel.
+                return if ours > 0 { Ok(ours) } else { asked.map(|_| 0) };
             }
-            0 => may_spin = true,
-            count => return Ok(count),
+            done => return done,
         }
     }
 }

@@ -1,22 +1,30 @@
-//! The files that the settings name: opened while the process prepares, since it may drop its privileges, and emptied
-//! only by the process that writes them.
+//! The files that the settings name: opened while the process prepares, since it may drop its privileges.
 
 use crate::{fd_table, sys};
 use fd_table::Entry;
+use libc::c_int;
 use stack::Errno;
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::os::fd::RawFd;
 
-/// A file that is written from its beginning.
+/// A file for the user.
 #[derive(Debug, Clone, Copy)]
 pub struct Output(RawFd);
 
 impl Output {
-    /// Opens or creates the file, if there is to be one.
+    /// Opens or creates a file that one process writes from its beginning, if there is to be one.
     pub fn open(path: Option<&CString>) -> Option<Self> {
-        let path = path?;
-        match sys::create(path).and_then(sys::move_high) {
+        Self::open_with(path?, 0)
+    }
+
+    /// The same for a file to which every process adds.
+    pub fn open_to_append(path: Option<&CString>) -> Option<Self> {
+        Self::open_with(path?, libc::O_APPEND)
+    }
+
+    fn open_with(path: &CString, flags: c_int) -> Option<Self> {
+        match sys::create(path, flags).and_then(sys::move_high) {
             Ok(fd) => {
                 fd_table::set(fd, Entry::Internal);
                 Some(Output(fd))
@@ -36,11 +44,6 @@ impl Output {
         sys::truncate(self.0)?;
         sys::seek(self.0, 0, libc::SEEK_SET)?;
         sys::write(self.0, bytes).map(drop)
-    }
-
-    /// Whether nobody has written it.
-    pub fn is_empty(self) -> bool {
-        sys::seek(self.0, 0, libc::SEEK_END) == Ok(0)
     }
 
     /// The fd, for a child of fork(2) to close.

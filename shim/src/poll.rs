@@ -36,7 +36,7 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
     let start = clock::now();
     thread::begin_wait(start);
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
-    let mut may_spin = true;
+    let (mut may_spin, mut is_interrupted) = (true, false);
     let mut kernel = fds.to_vec();
     let mut entered = Some(world);
     loop {
@@ -49,6 +49,9 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         if ours + theirs > 0 || until.is_some_and(|until| until <= now) {
             thread::end_wait();
             return Ok(fds.iter().filter(|fd| fd.revents != 0).count());
+        }
+        if is_interrupted {
+            return Err(Errno::EINTR);
         }
         if may_spin {
             let turns = world::turns();
@@ -67,10 +70,9 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         sleep.fds.extend(kernel.iter().filter(|fd| fd.fd >= 0));
         let woken = sleep.run(wake_at, mask);
         sleep.end(&mut world::enter_quietly(), sockets(fds));
-        if woken == Err(Errno::EINTR) {
-            return Err(Errno::EINTR);
-        }
-        may_spin = true;
+        // What is there comes before a signal, as in the kernel: one more look.
+        is_interrupted = woken == Err(Errno::EINTR);
+        may_spin = !is_interrupted;
     }
 }
 

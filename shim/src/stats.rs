@@ -1,11 +1,12 @@
 //! The counters of the shim, and the file of all counters at exit.
 
-use crate::attach::Network;
 use crate::config;
 use crate::output::Output;
+use crate::sys;
 use crate::world::World;
 use stack::counters::Counters;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Calls on sockets that could have been ours, which the kernel served: a connect elsewhere, an unknown option.
@@ -22,30 +23,26 @@ pub fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Writes `USERSTACK_STATS`, if it is set: one JSON object. A process that has served nothing (the master of a worker)
-/// leaves what those that did have written.
+/// Adds a line to `USERSTACK_STATS`, if it is set: this process's counters as one JSON object.
 pub fn write_out(world: &World) {
     let network = world.network.as_ref();
     // One that never came to prepare opens the file only now.
     let file = match network {
         Some(network) => network.stats,
-        None => config::get().and_then(|settings| Output::open(settings.stats.as_ref())),
+        None => config::get().and_then(|settings| Output::open_to_append(settings.stats.as_ref())),
     };
-    let Some(file) = file else { return };
-    if !network.is_some_and(Network::is_attached) && !file.is_empty() {
-        return;
-    }
-    let mut json = String::from("{");
+    let Some(mut file) = file else { return };
+    let mut json = format!("{{\"pid\": {}", sys::process_id());
     let mut add = |name: &str, value: u64| {
-        let comma = if json.len() > 1 { ", " } else { "" };
-        let _ = write!(json, "{comma}\"{name}\": {value}");
+        let _ = write!(json, ", \"{name}\": {value}");
     };
     network.map_or(&Counters::default(), |network| network.stack.counters()).for_each(&mut add);
     add("calls_passed", CALLS_PASSED.load(Ordering::Relaxed));
     add("accepted_from_kernel", ACCEPTED_FROM_KERNEL.load(Ordering::Relaxed));
     add("sleeps", SLEEPS.load(Ordering::Relaxed));
     json.push_str("}\n");
-    if let Err(error) = file.begin(json.as_bytes()) {
+    // In one piece, so that no other process's comes in between.
+    if let Err(error) = file.write_all(json.as_bytes()) {
         tracing::error!(%error, "cannot write the counters");
     }
 }

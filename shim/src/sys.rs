@@ -88,9 +88,9 @@ pub fn seek(fd: RawFd, offset: i64, whence: c_int) -> Result<i64, Errno> {
     call!(SYS_lseek, fd, offset, whence).map(|at| at as i64)
 }
 
-/// Opens or creates a file, for writing.
-pub fn create(path: &CStr) -> Result<RawFd, Errno> {
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
+/// Opens or creates a file, for writing; `flags` are more of open(2)'s.
+pub fn create(path: &CStr, flags: c_int) -> Result<RawFd, Errno> {
+    let flags = flags | libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;
     call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644).map(|fd| fd as RawFd)
 }
 

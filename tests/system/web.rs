@@ -1,0 +1,247 @@
+//! Web servers and proxies as they are deployed: workers, reload, upgrade, upstreams, TLS, HTTP/2; each on the kernel and
+//! preloaded, with the same answers.
+
+use userstack_tests::{
+    Family, Finished, Hosts, Program, Running, Scratch, Stack, run_command, until, with_children, www,
+};
+
+/// The hosts of one run: the server under test runs on `ours`, its clients on `peer`.
+struct Stage {
+    hosts: Hosts,
+    files: Scratch,
+    stack: Stack,
+}
+
+/// The port of the upstreams, which run on the kernel: one at 127.0.0.1 of the server's host, one at the peer's address.
+const UPSTREAM_PORT: u16 = 8090;
+
+impl Stage {
+    fn new(stack: Stack) -> Stage {
+        let stage = Stage { hosts: Hosts::new(), files: Scratch::new(), stack };
+        www::write_files(&stage.files);
+        stage
+    }
+
+    /// The server's address and a port.
+    fn at(&self, port: u16) -> String {
+        self.hosts.ours.authority(Family::V4, port)
+    }
+
+    /// The address and port of the upstream on the peer.
+    fn peers_upstream(&self) -> String {
+        self.hosts.peer.authority(Family::V4, UPSTREAM_PORT)
+    }
+
+    fn upstreams(&self) -> [Running; 2] {
+        let Hosts { ours, peer, .. } = &self.hosts;
+        let peers = peer.address(Family::V4).to_string();
+        [(ours, "127.0.0.1"), (peer, &peers)].map(|(host, address)| {
+            let (port, files) = (UPSTREAM_PORT.to_string(), self.files.join(""));
+            let argv = ["/usr/bin/python3", "-m", "http.server", &port, "--bind", address, "--directory", &files];
+            Program::new(argv).start(host).listens(host, UPSTREAM_PORT)
+        })
+    }
+
+    /// A certificate of the server's own, and its key.
+    fn certificate(&self) -> (String, String) {
+        let (certificate, key) = (self.files.join("certificate.pem"), self.files.join("key.pem"));
+        let subject = ["-subj", "/CN=server", "-days", "2", "-newkey", "rsa:2048", "-nodes"];
+        let request = ["openssl", "req", "-x509", "-keyout", &key, "-out", &certificate];
+        run_command(&[&request[..], &subject].concat());
+        run_command(&["chmod", "a+r", &key]);
+        (certificate, key)
+    }
+
+    /// Starts the server under test, and waits until it listens, and is served, at `port`.
+    fn serve<S: Into<String>>(&self, argv: impl IntoIterator<Item = S>, port: u16) -> Running {
+        let program = Program::new(argv).on(self.stack).dropping_privileges();
+        let running = program.start(&self.hosts.ours).listens(&self.hosts.ours, port);
+        if self.stack == Stack::Preloaded { running.claims(port) } else { running }
+    }
+
+    fn client<S: Into<String>>(&self, argv: impl IntoIterator<Item = S>) -> Finished {
+        Program::new(argv).run(&self.hosts.peer).succeeded()
+    }
+
+    /// Fetches every file from below `url`, compares the bytes, and returns what curl says of each exchange.
+    fn fetch(&self, url: &str, options: &[&str]) -> String {
+        let target = Scratch::new();
+        let mut argv = vec!["curl", "-sSfgk", "-w", "%{http_code} %{size_download} %{http_version}\n"];
+        argv.extend(options);
+        let names = www::FILES.map(|(name, _)| (target.join(name), format!("{url}/{name}")));
+        names.iter().for_each(|(file, url)| argv.extend(["-o", file, url]));
+        let answers = self.client(argv).text();
+        www::check_files(&target);
+        let mut answers: Vec<&str> = answers.lines().collect();
+        // In parallel they may come in any order.
+        answers.sort_unstable();
+        answers.join("\n")
+    }
+
+    /// Many small requests; returns how many were answered well.
+    fn load(&self, url: &str, options: &[&str]) -> String {
+        let url = format!("{url}/small");
+        let text = self.client([&["ab", "-q", "-n2000", "-c8"], options, &[&url]].concat()).text();
+        let wanted = ["Complete requests:", "Failed requests:", "Non-2xx responses:"];
+        text.lines().filter(|line| wanted.iter().any(|name| line.starts_with(name))).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Runs the scenario with the server on the kernel and preloaded, and compares what it returns.
+fn check(scenario: fn(&Stage) -> (String, Running, i32)) {
+    let run = |stack| {
+        let stage = Stage::new(stack);
+        let (answers, server, stop_signal) = scenario(&stage);
+        (answers, server.stop(stop_signal).stats)
+    };
+    let (expected, _) = run(Stack::Kernel);
+    let (answers, stats) = run(Stack::Preloaded);
+    assert_eq!(answers, expected);
+    assert!(stats.get("flows_accepted") > 0, "{stats:?}");
+}
+
+/// nginx with two workers: files, upstreams on either side, TLS with HTTP/1.1 and HTTP/2, and a reload.
+#[test]
+fn nginx() {
+    check(|stage| {
+        let (certificate, key) = stage.certificate();
+        let (root, plain, tls) = (stage.files.join(""), stage.at(8080), stage.at(8443));
+        let peers = stage.peers_upstream();
+        let config = format!(
+            "daemon off; pid {root}/nginx.pid; user www-data; worker_processes 2; events {{}}
+            http {{ access_log off; sendfile on;
+                server {{ listen {plain}; root {root};
+                    location /local/ {{ proxy_pass http://127.0.0.1:{UPSTREAM_PORT}/; }}
+                    location /peer/ {{ proxy_pass http://{peers}/; }} }}
+                server {{ listen {tls} ssl http2; root {root};
+                    ssl_certificate {certificate}; ssl_certificate_key {key}; }} }}"
+        );
+        let _upstreams = stage.upstreams();
+        let file = stage.files.write("nginx.conf", config);
+        let server = stage.serve(["nginx", "-e", "stderr", "-c", &file], 8080);
+        let (plain, tls) = (format!("http://{plain}"), format!("https://{tls}"));
+        let mut answers = stage.fetch(&plain, &[]);
+        answers += &stage.fetch(&format!("{plain}/local"), &[]);
+        answers += &stage.fetch(&format!("{plain}/peer"), &[]);
+        answers += &stage.fetch(&tls, &["--http1.1"]);
+        answers += &stage.fetch(&tls, &["--http2", "--parallel"]);
+        let workers = with_children(server.pid());
+        server.signal(libc::SIGHUP);
+        let are_new = || with_children(server.pid()).iter().all(|pid| *pid == server.pid() || !workers.contains(pid));
+        until("the old workers to end", || are_new().then_some(()));
+        answers += &stage.load(&plain, &["-k"]);
+        answers += &stage.fetch(&plain, &[]);
+        (answers, server, libc::SIGQUIT)
+    });
+}
+
+/// Apache in both of its common models. The processes of prefork serve one connection at a time.
+#[test]
+fn apache() {
+    for model in ["event", "prefork"] {
+        check(match model {
+            "event" => |stage: &Stage| apache_as(stage, "event"),
+            _ => |stage: &Stage| apache_as(stage, "prefork"),
+        });
+    }
+}
+
+fn apache_as(stage: &Stage, model: &str) -> (String, Running, i32) {
+    let (root, address, modules) = (stage.files.join(""), stage.at(8080), "/usr/lib/apache2/modules");
+    let config = format!(
+        "ServerRoot {root}\nServerName server\nPidFile {root}/apache.pid\nListen {address}\nDocumentRoot {root}
+        LoadModule mpm_{model}_module {modules}/mod_mpm_{model}.so
+        LoadModule authz_core_module {modules}/mod_authz_core.so
+        ErrorLog /dev/stderr\nUser www-data\nGroup www-data\n"
+    );
+    let file = stage.files.write("apache.conf", config);
+    let server = stage.serve(["apache2", "-f", &file, "-DFOREGROUND"], 8080);
+    let url = format!("http://{address}");
+    let mut answers = stage.fetch(&url, &[]) + &stage.load(&url, &[]) + &stage.load(&url, &["-k", "-c4"]);
+    // More connections at once than any one process serves.
+    answers += &stage.fetch(&url, &["--parallel", "--parallel-immediate"]);
+    (answers, server, libc::SIGTERM)
+}
+
+/// haproxy with two threads, in HTTP and TCP mode, in front of upstreams over loopback and over the wire.
+#[test]
+fn haproxy() {
+    check(|stage| {
+        let (http, tcp, peers) = (stage.at(8080), stage.at(8081), stage.peers_upstream());
+        let config = format!(
+            "global\n nbthread 2\ndefaults\n timeout client 30s\n timeout server 30s\n timeout connect 30s
+frontend web\n mode http\n bind {http}\n default_backend both
+backend both\n mode http\n server near 127.0.0.1:{UPSTREAM_PORT}\n server far {peers}
+listen relay\n mode tcp\n bind {tcp}\n server far {peers}\n"
+        );
+        let _upstreams = stage.upstreams();
+        let file = stage.files.write("haproxy.cfg", config);
+        let server = stage.serve(["haproxy", "-f", &file], 8080);
+        let mut answers = stage.fetch(&format!("http://{http}"), &[]) + &stage.fetch(&format!("http://{tcp}"), &[]);
+        answers += &stage.load(&format!("http://{http}"), &["-k"]);
+        (answers, server, libc::SIGUSR1)
+    });
+}
+
+/// node's http server, whose libuv reads files in other threads and closes by system call, and its client.
+#[test]
+fn node() {
+    check(|stage| {
+        let script = "
+const http = require('http'), fs = require('fs'), [root, address] = process.argv.slice(1);
+http.createServer((request, response) => {
+    if (request.method == 'GET') return fs.createReadStream(root + request.url).pipe(response);
+    let length = 0;
+    request.on('data', data => length += data.length);
+    request.on('end', () => response.end(`${length}`));
+}).listen(8080, address);
+process.on('SIGTERM', () => process.exit(0));";
+        let address = stage.hosts.ours.address(Family::V4).to_string();
+        let server = stage.serve(["node", "-e", script, &stage.files.join(""), &address], 8080);
+        let url = format!("http://{}", stage.at(8080));
+        let mut answers = stage.fetch(&url, &[]) + &stage.load(&url, &["-k"]) + &stage.load(&url, &[]);
+        let large = format!("@{}", stage.files.join("large"));
+        answers += &stage.client(["curl", "-sSf", "--data-binary", &large, &url]).text();
+        (answers, server, libc::SIGTERM)
+    });
+}
+
+/// node's http client and Java's HttpClient, with several requests at once, against a server on the kernel.
+#[test]
+fn clients() {
+    let node = "
+const http = require('http'), crypto = require('crypto');
+for (let i = 0; i < 8; i++)
+    http.get(process.argv[1], {agent: i % 2 ? undefined : new http.Agent({keepAlive: true})}, response => {
+        const hash = crypto.createHash('sha256');
+        response.on('data', data => hash.update(data));
+        response.on('end', () => { console.log(response.statusCode, hash.digest('hex')); response.socket.destroy(); });
+    });";
+    let java = "
+import java.net.*; import java.net.http.*; import java.util.stream.*;
+public class Client {
+    public static void main(String[] arguments) throws Exception {
+        var client = HttpClient.newHttpClient();
+        var request = HttpRequest.newBuilder(URI.create(arguments[0])).build();
+        var answers = IntStream.range(0, 4)
+            .mapToObj(i -> client.sendAsync(request, HttpResponse.BodyHandlers.ofByteArray())).toList();
+        for (var answer : answers)
+            System.out.println(answer.get().statusCode() + \" \" + java.util.Arrays.hashCode(answer.get().body()));
+        System.exit(0);
+    }
+}";
+    let run = |stack| {
+        let stage = Stage::new(stack);
+        let [_local, _peers] = stage.upstreams();
+        let url = format!("http://{}/large", stage.peers_upstream());
+        let file = stage.files.write("Client.java", java);
+        [vec!["node", "-e", node, &url], vec!["java", &file, &url]].map(|argv| {
+            let client = Program::new(argv).on(stack).run(&stage.hosts.ours).succeeded();
+            if stack == Stack::Preloaded {
+                assert!(client.stats.get("flows_opened") > 0, "{:?}", client.stats);
+            }
+            client.text()
+        })
+    };
+    assert_eq!(run(Stack::Preloaded), run(Stack::Kernel));
+}
