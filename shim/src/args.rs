@@ -266,17 +266,22 @@ impl Answer {
         !self.to.is_null()
     }
 
+    /// How many bytes there is room for.
+    ///
+    /// # Errors
+    /// As for `write`.
+    pub fn room(self) -> Result<usize, Errno> {
+        // SAFETY: `new` was promised so.
+        let room = unsafe { value(self.len)? };
+        if (room as c_int) < 0 { Err(Errno::EINVAL) } else { Ok(room as usize) }
+    }
+
     /// Writes what fits of `bytes`, and `len` (which may be more) as the length.
     ///
     /// # Errors
     /// `EFAULT`: no place. `EINVAL`: a negative length.
     pub fn write(self, bytes: &[u8], len: usize) -> Result<(), Errno> {
-        // SAFETY: `new` was promised so.
-        let room = unsafe { value(self.len)? };
-        if (room as c_int) < 0 {
-            return Err(Errno::EINVAL);
-        }
-        let fits = bytes.len().min(room as usize);
+        let fits = bytes.len().min(self.room()?);
         if !memory::is_there(self.to.addr(), fits, Access::Write) {
             return Err(Errno::EFAULT);
         }
@@ -291,9 +296,7 @@ impl Answer {
     /// # Errors
     /// As for `write`.
     pub fn write_option(self, bytes: &[u8]) -> Result<(), Errno> {
-        // SAFETY: `new` was promised so.
-        let room = unsafe { value(self.len)? } as usize;
-        self.write(bytes, bytes.len().min(room))
+        self.write(bytes, bytes.len().min(self.room()?))
     }
 
     /// Writes an address, if one is wanted.

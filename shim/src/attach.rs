@@ -81,6 +81,16 @@ impl Network {
         self.interfaces.iter().any(|served| served.interface.is_loopback)
     }
 
+    /// Whether no other interface is served than the one of this index.
+    pub fn is_only(&self, device: u32) -> bool {
+        self.interfaces.iter().all(|served| served.interface.index == device)
+    }
+
+    /// Whether a hop leaves by the interface of this index.
+    pub fn is_by(&self, hop: &NextHop, device: u32) -> bool {
+        self.interfaces.get(usize::from(hop.interface.0)).is_some_and(|served| served.interface.index == device)
+    }
+
     /// Whether a reply to a packet that leaves by `hop` comes to this process, at whichever queue it arrives.
     pub fn is_whole(&self, hop: &NextHop) -> bool {
         let served = self.interfaces.get(usize::from(hop.interface.0));

@@ -1,6 +1,7 @@
 //! A description: what the fds that dup(2) made of one socket share.
 
 use crate::admission::Admission;
+use crate::calls::passed::Passed;
 use crate::relay::Relay;
 use crate::sys;
 use crate::waker::WakerId;
@@ -35,6 +36,10 @@ pub struct Description {
     pub nonblocking: bool,
     /// What a new socket has until setsockopt(2) says otherwise, and an accepted one takes over from its listener.
     pub settings: Settings,
+    /// The options that only the kernel's socket knows.
+    pub passed: Passed,
+    /// The interface that it is bound to (SO_BINDTODEVICE), by its index.
+    pub device: Option<u32>,
     /// Where epoll_ctl(2) has registered it.
     pub watches: Vec<Watch>,
     /// Threads that sleep until something happens to it.
@@ -121,6 +126,8 @@ impl Description {
             role: Role::Undecided,
             nonblocking: false,
             settings: Settings::default(),
+            passed: Passed::default(),
+            device: None,
             watches: Vec::new(),
             sleepers: Vec::new(),
         }
@@ -129,6 +136,7 @@ impl Description {
     /// Makes a closed one a new socket, keeping its memory.
     pub fn renew(&mut self, family: c_int, role: Role, nonblocking: bool, settings: Settings) {
         (self.family, self.role, self.nonblocking, self.settings) = (family, role, nonblocking, settings);
+        (self.passed, self.device) = (Passed::default(), None);
         self.fds.clear();
         self.watches.clear();
         self.sleepers.clear();

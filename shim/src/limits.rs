@@ -27,6 +27,13 @@ pub const RELAY_PIECE_LEN: usize = 16 << 10;
 /// Relays and children that are looked at in one turn of the keeper.
 pub const RELAY_EVENTS_MAX: usize = 64;
 
+/// Options of one socket that only the kernel's socket knows, and how long a value may be, for an accepted connection to
+/// have its listener's. There are fewer, and shorter ones.
+pub const PASSED_MAX: usize = 128;
+
+/// As said.
+pub const PASSED_LEN_MAX: usize = 256;
+
 /// Placeholders made at once: enough to make their system calls rare, few enough not to use up a small
 /// RLIMIT_NOFILE or the numbers that fit in an fd_set.
 pub const PLACEHOLDER_BATCH: usize = 32;

@@ -148,6 +148,20 @@ pub fn accept(fd: RawFd, address: &mut [u8], flags: c_int) -> Result<(RawFd, usi
     Ok((accepted as RawFd, (len as usize).min(address.len())))
 }
 
+/// The interface that a socket is bound to, by its index: socket(7), SO_BINDTODEVICE.
+pub fn bound_device(fd: RawFd) -> Option<u32> {
+    let mut index = [0; size_of::<u32>()];
+    option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &mut index).ok()?;
+    Some(u32::from_ne_bytes(index)).filter(|&index| index != 0)
+}
+
+/// The processor that this thread runs on: getcpu(2).
+pub fn processor() -> u32 {
+    let mut processor = 0u32;
+    let _ = call!(SYS_getcpu, &raw mut processor, 0, 0);
+    processor
+}
+
 /// listen(2).
 pub fn listen(fd: RawFd, backlog: c_int) -> Result<(), Errno> {
     call!(SYS_listen, fd, backlog).map(drop)

@@ -149,6 +149,6 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, descriptors, dual, epoll, input, options, poll, processes, sendfile, shutdown, signals, threads,
-    transmit,
+    accept, connect, descriptors, dual, epoll, every_option, input, options, poll, processes, sendfile, shutdown, signals,
+    threads, transmit,
 }

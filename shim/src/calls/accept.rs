@@ -74,16 +74,18 @@ fn accept_ours(world: &mut World, key: Key, id: ListenerId, flags: c_int) -> Res
         return Err(Errno::EAGAIN);
     }
     // Before the flow is taken: without an fd it has to stay where it is.
-    let fd = world.placeholders.take()?;
+    let family = world.description(key)?.family;
+    let fd = world.placeholders.take(family)?;
     let accepted = take_flow(world, key, id, fd, flags);
     if accepted.is_err() {
-        world.placeholders.give_back(fd);
+        world.placeholders.give_back(fd, family);
     }
     accepted
 }
 
 fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_int) -> Result<Accepted, Errno> {
-    let &mut Description { family, settings, .. } = world.description(key)?;
+    let Description { family, settings, passed, device, .. } = world.description(key)?;
+    let (family, settings, passed, device) = (*family, *settings, passed.handed_down(), *device);
     let stack = world.stack().ok_or(Errno::EAGAIN)?;
     let flow = stack.tcp_accept(id)?;
     let peer = stack.tcp_endpoints(flow).map(|(_, peer)| peer);
@@ -96,7 +98,9 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
             return Err(errno);
         }
     };
-    world.description(accepted)?.fds.push(fd);
+    let description = world.description(accepted)?;
+    (description.passed, description.device) = (passed, device);
+    description.fds.push(fd);
     if let Some(stack) = world.stack() {
         stack.set_token(Socket::Flow(flow), accepted.to_bits());
     }

@@ -110,10 +110,11 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     attach::prepare(world);
     let description = world.description(key)?;
     let (family, options, v6only) = (description.family, description.settings.tcp, description.settings.v6only);
+    let (device, is_kernels) = (description.device, description.passed.keeps_with_kernel());
     let bound = bound(fd)?;
     let local_ip = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
     let is_reachable = if remote.is_ipv4() { family == libc::AF_INET || !v6only } else { family == libc::AF_INET6 };
-    let Some(network) = world.network.as_mut().filter(|_| is_reachable && remote.port() != 0) else {
+    let Some(network) = world.network.as_mut().filter(|_| is_reachable && !is_kernels && remote.port() != 0) else {
         world.give_to_kernel(key);
         return Ok(Begun::Kernel);
     };
@@ -126,6 +127,10 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
             return Ok(Begun::Kernel);
         }
     };
+    if device.is_some_and(|device| !network.is_by(&hop, device)) {
+        world.give_to_kernel(key);
+        return Ok(Begun::Kernel);
+    }
     attach::attach(world, clock::now());
     if !world.network.as_ref().is_some_and(|network: &Network| network.is_whole(&hop)) {
         tracing::info!(%remote, "not all queues of the interface are ours: the kernel connects");
@@ -138,7 +143,9 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     let id = stack.tcp_connect(local, remote, options, key.to_bits(), now)?;
     stack.flush(now);
     let born = world.children.forks();
-    world.description(key)?.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false, born });
+    let description = world.description(key)?;
+    description.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false, born });
+    description.settings.v6only |= bound.is_ipv6() && local_ip.is_some();
     // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
     world.announce(key, Readiness::default());
     Ok(Begun::Now)

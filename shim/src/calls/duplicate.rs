@@ -93,7 +93,7 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
     if !description.fds.is_empty() {
         return Some(false);
     }
-    let reset = description.settings.linger_s == Some(0);
+    let (reset, family) = (description.settings.linger_s == Some(0), description.family);
     let mut is_kept = false;
     match &description.role {
         Role::Flow(flow) => {
@@ -123,7 +123,7 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
     world.flush_reply();
     world.remove(key);
     if is_kept {
-        world.placeholders.give_back(fd);
+        world.placeholders.give_back(fd, family);
     }
     Some(is_kept)
 }

@@ -1,12 +1,13 @@
 //! listen(2): in the kernel always, and in the stack once the process uses the listener.
 
-use crate::description::{Listener, Role};
+use crate::description::{Description, Listener, Role};
 use crate::sys::AddressBuffer;
 use crate::world::{self, World};
 use crate::{args, attach, epoll, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 
 /// listen(2), or `None` when the kernel is to do it.
@@ -46,22 +47,35 @@ fn listen_too(world: &mut World, fd: RawFd, key: Key, backlog: usize) -> Result<
         world.give_to_kernel(key);
         return Ok(());
     };
-    if !network.serves_loopback() && is_loopback(fd)? {
+    let Description { passed, device, .. } = world.descriptions.get(key).ok_or(Errno::EBADF)?;
+    let is_elsewhere = device.is_some_and(|device| !network.is_only(device));
+    let name = name(fd)?;
+    if passed.keeps_with_kernel()
+        || is_elsewhere
+        || (!network.serves_loopback() && name.ip().to_canonical().is_loopback())
+    {
         world.give_to_kernel(key);
         return Ok(());
     }
     // accept(2) looks at the shadow after the stack's own queue, and must not wait in it.
     sys::set_nonblocking(fd, true)?;
     let listener = Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None };
-    world.description(key)?.role = Role::Listener(listener);
+    let description = world.description(key)?;
+    description.role = Role::Listener(listener);
+    description.settings.v6only |= is_one_v6(name);
     world.has_new_listeners = true;
     epoll::watch_new_listener(world, key);
     Ok(())
 }
 
-/// Whether only this host can connect.
-fn is_loopback(fd: RawFd) -> Result<bool, Errno> {
+/// Where the kernel's socket listens.
+fn name(fd: RawFd) -> Result<SocketAddr, Errno> {
     let mut name: AddressBuffer = [0; size_of::<AddressBuffer>()];
     let len = sys::socket_name(fd, &mut name)?;
-    Ok(args::parse_address(&name[..len]).is_some_and(|name| name.ip().to_canonical().is_loopback()))
+    args::parse_address(&name[..len]).ok_or(Errno::EAFNOSUPPORT)
+}
+
+/// Whether a socket that is bound to this address has no other family (inet6_bind() of Linux says IPV6_V6ONLY then).
+pub fn is_one_v6(name: SocketAddr) -> bool {
+    matches!(name.ip(), IpAddr::V6(ip) if !ip.is_unspecified() && ip.to_ipv4_mapped().is_none())
 }

@@ -8,6 +8,7 @@ pub mod listen;
 pub mod name;
 pub mod open;
 pub mod option;
+pub mod passed;
 pub mod receive;
 pub mod send;
 pub mod sendfile;

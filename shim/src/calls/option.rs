@@ -3,26 +3,26 @@
 //! An option that concerns what we serve is kept by us. Every other one goes to the kernel's socket behind ours, which
 //! checks it, remembers it and answers it as ever; on a connection it changes nothing else, which is warned of once.
 
-use super::duplicate;
+use super::passed;
 use crate::description::{Description, Role};
-use crate::log::warn_once;
 use crate::world::{self, World};
-use crate::{args, clock, stats};
+use crate::{args, clock, sys};
 use libc::{c_int, linger, timeval};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::Socket;
 use stack::socket::info::TcpInfo;
-use stack::socket::tcp::TcpOptions;
+use stack::socket::tcp::{TcpOptions, TcpState};
 use std::mem::offset_of;
 use std::ops::RangeInclusive;
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// setsockopt(2). `None` when the kernel's socket is to be set, be it alone or too.
 ///
 /// # Errors
 /// What the kernel's socket says.
-pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<()>, Errno> {
+pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<()>, Errno> {
     let mut world = world::enter()?;
     let description = world.description(key)?;
     let kept = keep(description, level, name, value);
@@ -30,13 +30,7 @@ pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<(
     match kept {
         Ok(true) if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => set_quick_ack(&mut world, key, value),
         Ok(true) => apply(&mut world, key),
-        Ok(false) if is_flow => {
-            warn_once!(level, name, "setsockopt: an option that only the kernel's socket knows");
-            stats::count(&stats::CALLS_PASSED);
-            duplicate::alter(&mut world, key);
-            return Ok(None);
-        }
-        Ok(false) => return Ok(None),
+        Ok(false) => return passed::set(&mut world, fd, key, (level, name), value).map(Some),
         // The kernel's socket says what is wrong in its own words.
         Err(_) => return Ok(None),
     }
@@ -46,6 +40,7 @@ pub fn set(key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<(
 
 /// Keeps the value of an option that concerns us; false if it does not.
 fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) -> Result<bool, Errno> {
+    let is_flow = matches!(description.role, Role::Flow(_));
     let settings = &mut description.settings;
     match (level, name) {
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => settings.tcp.nodelay = args::option_int(value)? != 0,
@@ -67,7 +62,7 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
             settings.linger_s = (on != 0).then_some(seconds);
         }
         (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.corked = args::option_int(value)? != 0,
-        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => settings.v6only = args::option_int(value)? != 0,
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
         // Not remembered: the connection is told, and goes its own way again (tcp(7)).
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => drop(args::option_int(value)?),
@@ -117,8 +112,9 @@ fn apply(world: &mut World, key: Key) {
     }
 }
 
-/// getsockopt(2) on a connection: the value's bytes and their number, or `None` when the kernel's socket answers.
-pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> {
+/// getsockopt(2) on a connection, for at most `room` bytes: the value's bytes and their number, or `None` when the kernel's
+/// socket answers.
+pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Value>, Errno> {
     let mut world = world::enter()?;
     let description = world.description(key)?;
     let Role::Flow(flow) = &description.role else { return Ok(None) };
@@ -151,9 +147,30 @@ pub fn get(key: Key, level: c_int, name: c_int) -> Result<Option<Value>, Errno> 
             Some(info) => Value::int(info.send_mss as c_int),
             None => return Ok(None),
         },
-        _ => return Ok(None),
+        (libc::SOL_SOCKET, libc::SO_INCOMING_CPU) => Value::int(sys::processor() as c_int),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if family == libc::AF_INET6 => Value::int(settings.v6only.into()),
+        (libc::IPPROTO_IPV6, libc::IPV6_ADDRFORM) if family == libc::AF_INET6 => match stack.tcp_state(id) {
+            TcpState::Established => Value::int(family),
+            _ => return Err(Errno::ENOTCONN),
+        },
+        (libc::SOL_SOCKET, SO_PEERNAME) => {
+            let (_, peer) = stack.tcp_endpoints(id).ok_or(Errno::ENOTCONN)?;
+            let (bytes, len) = args::format_address(peer, family);
+            // Room for more is not filled, but refused.
+            if room > len {
+                return Err(Errno::EINVAL);
+            }
+            Value::of(&[&bytes[..len]])
+        }
+        _ => {
+            passed::lay(&mut world, key)?;
+            return Ok(None);
+        }
     }))
 }
+
+/// The peer's address (asm-generic/socket.h).
+const SO_PEERNAME: c_int = 28;
 
 /// What both ends have agreed on: linux/tcp.h.
 const TCPI_OPT_TIMESTAMPS: u8 = 1;

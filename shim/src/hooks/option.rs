@@ -10,9 +10,10 @@ export! {
     fn getsockopt(
         fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t,
     ) -> c_int = libc::getsockopt {
-        let answer = option::get(socket!(fd), level, name).transpose()?;
+        let socket = socket!(fd);
         // SAFETY: getsockopt(2): `value` has room for `len` bytes.
         let to = unsafe { Answer::new(value, len) };
+        let answer = to.room().and_then(|room| option::get(socket, level, name, room)).transpose()?;
         ret::status(answer.and_then(|answer| to.write_option(answer.bytes())))
     }
 
@@ -23,7 +24,7 @@ export! {
         let socket = socket!(fd);
         // SAFETY: setsockopt(2): `value` has `len` bytes.
         let value = unsafe { args::bytes(value, len as usize) }.ok()?;
-        ret::status(option::set(socket, level, name, value).transpose()?)
+        ret::status(option::set(fd, socket, level, name, value).transpose()?)
     }
 
     /// ioctl(2).

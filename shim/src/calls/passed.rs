@@ -1,0 +1,215 @@
+//! Options that only the kernel's socket behind ours knows: it checks, remembers and answers them.
+//!
+//! What changes nothing but for the kernel itself stays there. With an option that would change what goes over the wire in
+//! a way that the stack has not, a socket stays the kernel's, if it comes before connect(2) or listen(2); on a connection it
+//! is refused, as by a kernel that was built without it.
+
+use super::duplicate;
+use crate::args;
+use crate::description::{Description, Role, Shadow};
+use crate::limits::{PASSED_LEN_MAX, PASSED_MAX};
+use crate::log::warn_once;
+use crate::world::World;
+use crate::{stats, sys};
+use libc::c_int;
+use stack::Errno;
+use stack::slab::Key;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+
+/// A level and a name.
+pub type Name = (c_int, c_int);
+
+/// One that was set, and to what.
+type Set = (Name, Vec<u8>);
+
+const PRIORITY: Name = (libc::SOL_SOCKET, libc::SO_PRIORITY);
+
+/// What was set, in order.
+#[derive(Debug, Default, Clone)]
+pub struct Passed {
+    all: Option<Arc<Vec<Set>>>,
+    /// The kernel's socket has them: on a placeholder they are laid when it is first asked.
+    is_laid: bool,
+}
+
+impl Passed {
+    /// For a connection that a listener with these accepts.
+    pub fn handed_down(&self) -> Self {
+        Passed { all: self.all.clone(), is_laid: false }
+    }
+
+    /// Whether there is one with which the socket stays the kernel's.
+    pub fn keeps_with_kernel(&self) -> bool {
+        self.all.iter().flat_map(|all| all.iter()).any(|(name, value)| is_kernels(*name, value))
+    }
+
+    fn remember(&mut self, name: Name, value: &[u8]) {
+        if name == PRIORITY {
+            return;
+        }
+        let all = Arc::make_mut(self.all.get_or_insert_default());
+        all.retain(|(other, _)| *other != name);
+        if all.len() < PASSED_MAX && value.len() <= PASSED_LEN_MAX {
+            all.push((name, value.to_vec()));
+        }
+    }
+}
+
+/// Of linux/tcp.h and linux/in6.h, where the libc crate lacks them.
+const TCP_AO_ADD_KEY: c_int = 38;
+const TCP_AO_INFO: c_int = 40;
+const TCP_AO_REPAIR: c_int = 42;
+const IPV6_MINHOPCOUNT: c_int = 73;
+
+/// Whether an option, so set, leaves a socket to the kernel: the stack has nothing like it.
+fn is_kernels(name: Name, value: &[u8]) -> bool {
+    let is_on = args::option_int(value).is_ok_and(|value| value != 0);
+    match name {
+        (libc::SOL_SOCKET, libc::SO_MARK | libc::SO_DONTROUTE | libc::SO_TIMESTAMPING | SO_TIMESTAMPING_NEW) => is_on,
+        (
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER
+            | libc::SO_ATTACH_BPF
+            | libc::SO_ATTACH_REUSEPORT_CBPF
+            | libc::SO_ATTACH_REUSEPORT_EBPF
+            | libc::SO_TXTIME,
+        ) => true,
+        (libc::IPPROTO_TCP, libc::TCP_MD5SIG | libc::TCP_MD5SIG_EXT | TCP_AO_ADD_KEY..=TCP_AO_INFO | TCP_AO_REPAIR) => {
+            true
+        }
+        (libc::IPPROTO_TCP, libc::TCP_REPAIR) => is_on,
+        (libc::IPPROTO_IP, libc::IP_OPTIONS) => value.iter().any(|&byte| byte != 0),
+        (libc::IPPROTO_IP, libc::IP_TRANSPARENT | libc::IP_MINTTL | libc::IP_XFRM_POLICY | libc::IP_IPSEC_POLICY) => {
+            is_on
+        }
+        (libc::IPPROTO_IPV6, libc::IPV6_TRANSPARENT | IPV6_MINHOPCOUNT) => is_on,
+        (
+            libc::IPPROTO_IPV6,
+            libc::IPV6_HOPOPTS
+            | libc::IPV6_RTHDR
+            | libc::IPV6_DSTOPTS
+            | libc::IPV6_RTHDRDSTOPTS
+            | libc::IPV6_2292PKTOPTIONS,
+        ) => !value.is_empty(),
+        (libc::IPPROTO_IPV6, libc::IPV6_XFRM_POLICY | libc::IPV6_IPSEC_POLICY) => true,
+        _ => false,
+    }
+}
+
+/// SO_TIMESTAMPING with times of 64 bits (asm-generic/socket.h).
+const SO_TIMESTAMPING_NEW: c_int = 65;
+
+/// What Linux says of an option on a connection and not before, and so not its socket behind ours.
+fn of_a_connection(name: Name, value: &[u8], family: c_int) -> Option<Errno> {
+    let number = args::option_int(value).ok()?;
+    match name {
+        (libc::IPPROTO_TCP, libc::TCP_FASTOPEN | libc::TCP_FASTOPEN_CONNECT | libc::TCP_FASTOPEN_NO_COOKIE) => {
+            Some(Errno::EINVAL)
+        }
+        (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP) if number == 0 => Some(Errno::EINVAL),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if family == libc::AF_INET6 => Some(Errno::EINVAL),
+        (libc::IPPROTO_IPV6, libc::IPV6_ADDRFORM) if family == libc::AF_INET6 => {
+            Some(if number == libc::AF_INET { Errno::EADDRNOTAVAIL } else { Errno::EINVAL })
+        }
+        _ => None,
+    }
+}
+
+/// Sets an option of the kernel's socket.
+///
+/// # Errors
+/// What the kernel says. `ENOPROTOOPT`: on a connection, one that the stack would have to know. `ENOENT`: TCP_ULP.
+pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> Result<(), Errno> {
+    let description = world.description(key)?;
+    let is_served = match &description.role {
+        Role::Flow(_) => true,
+        Role::Listener(listener) => listener.id.is_some(),
+        Role::Undecided | Role::Relay(_) => false,
+    };
+    if let Role::Flow(_) = description.role {
+        if name == (libc::IPPROTO_TCP, libc::TCP_ULP) {
+            // As a kernel that has no such protocol.
+            return Err(Errno::ENOENT);
+        }
+        if let Some(errno) = of_a_connection(name, value, description.family) {
+            return Err(errno);
+        }
+        warn_once!(?name, "setsockopt: an option that only the kernel's socket knows");
+        stats::count(&stats::CALLS_PASSED);
+    }
+    if is_served && is_kernels(name, value) {
+        warn_once!(?name, "setsockopt: an option that is not served");
+        return Err(Errno::ENOPROTOOPT);
+    }
+    lay(world, key)?;
+    sys::set_option(fd, name.0, name.1, value)?;
+    let description = world.description(key)?;
+    description.passed.remember(name, value);
+    if let (libc::SOL_SOCKET, libc::SO_BINDTODEVICE | libc::SO_BINDTOIFINDEX) = name {
+        description.device = sys::bound_device(fd);
+    }
+    duplicate::alter(world, key);
+    Ok(())
+}
+
+/// Lays on a connection's placeholder what its listener has handed down: before the kernel's socket is asked.
+pub fn lay(world: &mut World, key: Key) -> Result<(), Errno> {
+    let Description { role, passed, fds, .. } = world.description(key)?;
+    let is_placeholder = matches!(role, Role::Flow(flow) if flow.shadow != Shadow::Bound);
+    let (Some(all), Some(&fd)) = (&passed.all, fds.first()) else { return Ok(()) };
+    if !is_placeholder || passed.is_laid {
+        return Ok(());
+    }
+    for (name, value) in all.iter() {
+        // The kernel took it on a socket like this one. By now the process may lack the privilege.
+        let _ = sys::set_option(fd, name.0, name.1, value);
+    }
+    // Which is not handed down, but follows from IP_TOS.
+    let _ = sys::set_option(fd, PRIORITY.0, PRIORITY.1, &0u32.to_ne_bytes());
+    passed.is_laid = true;
+    duplicate::alter(world, key);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON: [u8; 4] = 1i32.to_ne_bytes();
+    const OFF: [u8; 4] = 0i32.to_ne_bytes();
+
+    #[test]
+    fn what_the_stack_lacks_keeps_a_socket_with_the_kernel_while_it_is_on() {
+        let mark = (libc::SOL_SOCKET, libc::SO_MARK);
+        let mut passed = Passed::default();
+        passed.remember(PRIORITY, &ON);
+        passed.remember((libc::IPPROTO_IP, libc::IP_TTL), &ON);
+        assert!(!passed.keeps_with_kernel());
+        passed.remember(mark, &ON);
+        assert!(passed.keeps_with_kernel());
+        passed.remember(mark, &OFF);
+        assert!(!passed.keeps_with_kernel());
+        passed.remember((libc::SOL_SOCKET, libc::SO_ATTACH_BPF), &OFF);
+        assert!(passed.keeps_with_kernel());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut passed = Passed::default();
+        for name in 0..2 * PASSED_MAX as c_int {
+            passed.remember((libc::IPPROTO_IP, name), &ON);
+        }
+        passed.remember((libc::IPPROTO_IP, 0), &[1; PASSED_LEN_MAX + 1]);
+        assert_eq!(passed.all.map(|all| all.len()), Some(PASSED_MAX - 1));
+    }
+
+    #[test]
+    fn a_connection_says_of_some_options_what_a_fresh_socket_does_not() {
+        let v6only = (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY);
+        assert_eq!(of_a_connection(v6only, &ON, libc::AF_INET6), Some(Errno::EINVAL));
+        assert_eq!(of_a_connection(v6only, &ON, libc::AF_INET), None);
+        assert_eq!(of_a_connection((libc::IPPROTO_TCP, libc::TCP_FASTOPEN), &ON, libc::AF_INET), Some(Errno::EINVAL));
+        assert_eq!(of_a_connection((libc::IPPROTO_IP, libc::IP_TTL), &ON, libc::AF_INET), None);
+    }
+}
