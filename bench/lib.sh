@@ -11,7 +11,7 @@ library=$target_dir/release/libuserstack.so
 ticks_per_second=$(getconf CLK_TCK)
 
 # A pair of namespaces joined by a veth pair; the names hold our pid, so that several pairs can stand side by side.
-server_ns=us-$$-server client_ns=us-$$-client
+server_ns=us-$$-server client_ns=us-$$-client line_ns=us-$$-line
 server_if=us$$s client_if=us$$c
 server_ip=10.77.0.1 client_ip=10.77.0.2
 
@@ -111,6 +111,34 @@ make_pair() {
     ip -n "$client_ns" link set "$client_if" up
 }
 
+# make_line: the same two namespaces, but with a third one in between, whose fault-link moves the packets (set_line). Nothing
+# is left to offloads that it does not have.
+make_line() {
+    local ns interface end
+    ip netns add "$line_ns"
+    ip netns exec "$line_ns" sysctl -qw net.ipv6.conf.default.disable_ipv6=1
+    for ns in "$server_ns" "$client_ns"; do
+        [[ $ns == "$server_ns" ]] && interface=$server_if end=left || interface=$client_if end=right
+        ip netns add "$ns"
+        ip link add "$interface" netns "$ns" numrxqueues 1 numtxqueues 1 type veth peer name "$end" netns "$line_ns"
+        ip netns exec "$ns" ethtool -K "$interface" tx off tso off gso off gro off >/dev/null
+        ip netns exec "$ns" sysctl -qw "${kernel_tuning[@]}"
+        ip -n "$ns" link set lo up
+        ip -n "$ns" link set "$interface" up
+        ip -n "$line_ns" link set "$end" up
+    done
+    ip -n "$server_ns" address add "$server_ip/24" dev "$server_if"
+    ip -n "$client_ns" address add "$client_ip/24" dev "$client_if"
+}
+
+# set_line ARGUMENT...: what the line is like from now on, in fault-link's words.
+line_pid=
+set_line() {
+    [[ -z $line_pid ]] || stop "$line_pid"
+    ip netns exec "$line_ns" "$target_dir/release/fault-link" --left left --right right "$@" >/dev/null &
+    line_pid=$!
+}
+
 # One client opens tens of thousands of connections a second here. TIME_WAIT may hold half of all its ports at most, since
 # without TCP timestamps on both sides none of them can be used again for a minute.
 kernel_tuning=(net.core.somaxconn=65535 net.ipv4.tcp_max_syn_backlog=65535 net.ipv4.tcp_tw_reuse=1
@@ -119,7 +147,7 @@ kernel_tuning=(net.core.somaxconn=65535 net.ipv4.tcp_max_syn_backlog=65535 net.i
 # Ends whatever still runs in the pair, and removes it.
 remove_pair() {
     local ns pids
-    for ns in "$server_ns" "$client_ns"; do
+    for ns in "$line_ns" "$server_ns" "$client_ns"; do
         [[ -e /run/netns/$ns ]] || continue
         pids=$(ip netns pids "$ns")
         # shellcheck disable=SC2086 # one word a pid

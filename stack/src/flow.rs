@@ -6,7 +6,7 @@ use crate::flow_table::FlowKey;
 use crate::limits::SYN_LAST_WAIT;
 use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
-use crate::packet::{self, MSS_MIN, Segment};
+use crate::packet::{self, MSS_MIN, RST, Segment};
 use crate::path_mtu::PathMtu;
 use crate::patience::Patience;
 use crate::port_space::ClaimId;
@@ -276,6 +276,9 @@ impl Flow {
     /// False if it is not to go.
     pub fn sends(&mut self, packet: &mut [u8], segment: &mut Segment, counters: &mut Counters, now: Instant) -> bool {
         self.wire.translate_out(packet, segment);
+        if segment.has(RST) && self.is_closed() {
+            self.wire.aborted(packet, segment);
+        }
         if !self.loss.sends(segment, self.wire.is_news(segment), now) {
             return false;
         }

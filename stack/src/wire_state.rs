@@ -185,16 +185,16 @@ impl WireState {
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
     ///
-    /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp, while it
-    /// sends again from SND.UNA on, gives it a lower one, which the peer has to ignore, ACK and all; two that do so
-    /// to each other never end.
+    /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp gives it where
+    /// it stands itself: while it sends again from SND.UNA on that is lower, and the peer has to ignore the segment, ACK
+    /// and all (two that do so to each other never end); while what it sends is held back it is higher.
     pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment, now: Instant) -> bool {
         self.dress(packet, segment, now);
         if segment.has(RST) {
             // Its numbers are those of the segment that it answers.
             return false;
         }
-        if self.sent && segment.sequence_len() == 0 && after(self.snd_nxt, segment.seq) {
+        if self.sent && segment.sequence_len() == 0 {
             packet::set_seq(packet, segment, self.snd_nxt);
         }
         if segment.has(SYN) {
@@ -219,6 +219,13 @@ impl WireState {
         }
         self.sent = true;
         again
+    }
+
+    /// Follows the RST of a flow that was thrown away on its way out: SND.NXT is the number that the peer believes.
+    pub fn aborted(&mut self, packet: &mut [u8], segment: &mut Segment) {
+        if self.sent {
+            packet::set_seq(packet, segment, self.snd_nxt);
+        }
     }
 
     /// Gives a segment the options that the flow has agreed on with its peer. smoltcp has left room for a timestamp, and

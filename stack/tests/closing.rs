@@ -187,6 +187,47 @@ fn socket_7_linger_0_resets_and_forgets_what_is_queued() {
     assert!(peer.script.stack.is_idle());
 }
 
+/// One that has sent much, and is sending the first of it again.
+#[test]
+fn rfc5961_3_2_our_reset_is_exact_whatever_is_under_way() {
+    let (mut peer, flow) = accepted();
+    peer.script.stack.tcp_send(flow, &[7; 9 * 536]).unwrap();
+    let said = peer.silence(SECOND);
+    peer.rcv_nxt = peer.rcv_nxt.wrapping_add(9 * 536);
+    assert!(said.len() > 10 && said.last().unwrap().seq.wrapping_add(536) != peer.rcv_nxt);
+    peer.script.stack.tcp_close(flow, true);
+    peer.turn();
+    check_is_reset(&mut peer);
+}
+
+/// smoltcp goes on where nothing goes out yet: neither bare ACKs nor what may be acknowledged follow it.
+#[test]
+fn rfc9293_3_10_7_4_bare_acks_stand_at_what_was_sent() {
+    let (mut peer, flow) = accepted();
+    peer.script.stack.tcp_send(flow, &[7; 537]).unwrap();
+    peer.silence(SECOND / 4);
+    peer.script.stack.tcp_send(flow, &[7; 535]).unwrap();
+    peer.turn();
+    peer.replies();
+    let end = peer.rcv_nxt.wrapping_add(536);
+    let part = TcpRepr { ack_number: Some(number(end.wrapping_sub(13))), window_len: 0, ..peer.ack() };
+    peer.send(TcpRepr { seq_number: number(peer.seq + 1), payload: b"x", ..part });
+    let sent: Vec<Heard> = peer.replies();
+    let edge = sent.iter().map(|seen| seen.seq.wrapping_add(seen.payload.len() as u32).wrapping_sub(end) as i32).max();
+    assert!(sent.iter().any(|seen| seen.payload.is_empty() && seen.seq == end), "{sent:?}");
+    peer.rcv_nxt = end.wrapping_add_signed(edge.unwrap());
+    peer.send(TcpRepr { ack_number: Some(number(peer.rcv_nxt.wrapping_add(1))), ..peer.ack() });
+    // The peer has it all, and says so.
+    peer.pass(SECOND * 10, |peer, seen| {
+        if seen.seq == peer.rcv_nxt {
+            peer.rcv_nxt = peer.rcv_nxt.wrapping_add(seen.payload.len() as u32);
+        }
+        peer.send(peer.ack());
+    });
+    peer.send(peer.ack());
+    assert_eq!(peer.script.stack.tcp_queued(flow).1, 0);
+}
+
 #[test]
 fn rfc9293_3_10_7_4_a_reset_in_each_state() {
     type Way = fn(&mut Peer, FlowId);
