@@ -98,7 +98,7 @@ impl Stack {
 
     /// When smoltcp wants to be asked.
     fn poll_at(&mut self, key: Key, now: Instant) -> Option<Instant> {
-        let flow = self.flows.get_mut(key).filter(|flow| !flow.has_sent_last_syn(now))?;
+        let flow = self.flows.get_mut(key).filter(|flow| !flow.has_sent_last_syn())?;
         self.interfaces[flow.interface].interface.poll_at(now, flow.set())
     }
 

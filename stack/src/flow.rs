@@ -3,7 +3,7 @@
 use crate::ack_policy::AckPolicy;
 use crate::counters::Counters;
 use crate::flow_table::FlowKey;
-use crate::limits::SYN_LAST_WAIT;
+use crate::limits::ORPHAN_LEN;
 use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
 use crate::packet::{self, MSS_MIN, RST, Segment};
@@ -214,12 +214,20 @@ impl Flow {
         self.socket().state() == State::Closed
     }
 
+    /// Nobody is left to hear of the peer's FIN: it is waited for only so long (TCP_LINGER2).
+    pub fn wait_for_fin(&mut self, now: Instant) {
+        let len = self.options.fin_wait_2_len();
+        if len.is_none() {
+            self.socket_mut().abort();
+        }
+        self.give_up_at = Some(now + len.unwrap_or(ORPHAN_LEN));
+    }
+
     /// Whether all SYNs of a connect have gone out, and only the answer to the last one is waited for.
     ///
     /// smoltcp's waits end at 60 s where Linux's last one is 64 s: there would be one SYN more.
-    pub fn has_sent_last_syn(&self, now: Instant) -> bool {
-        let is_last_wait = |give_up_at| now + SYN_LAST_WAIT > give_up_at;
-        self.socket().state() == State::SynSent && self.give_up_at.is_some_and(is_last_wait)
+    pub fn has_sent_last_syn(&self) -> bool {
+        self.socket().state() == State::SynSent && self.retransmissions >= self.options.syn_retries().into()
     }
 
     /// The largest payload of a segment over this MTU, in bytes.

@@ -2,7 +2,7 @@
 
 use crate::flow::{Flow, Owner, has_peer_closed};
 use crate::flow_table::FlowKey;
-use crate::limits::{FIN_WAIT_2_LEN, RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SYN_RECEIVED_LEN};
+use crate::limits::{RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SYN_RECEIVED_LEN};
 use crate::outside::LinkId;
 use crate::readiness::Readiness;
 use crate::rx::Before;
@@ -71,7 +71,7 @@ impl Stack {
             }
         }
         if flow.owner == Owner::Nobody && state == State::FinWait2 && before.state != State::FinWait2 {
-            flow.give_up_at = Some(now + FIN_WAIT_2_LEN);
+            flow.wait_for_fin(now);
         }
         self.report(key, before);
     }

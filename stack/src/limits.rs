@@ -49,17 +49,11 @@ pub const SYN_QUEUE_MAX: usize = 1 << 16;
 /// How often a SYN-ACK is sent again: Linux's tcp_synack_retries.
 pub const SYN_ACK_RETRIES: u8 = 5;
 
-/// How long a SYN-ACK waits for its ACK at first, before the wait doubles: Linux's TCP_TIMEOUT_INIT.
-pub const SYN_ACK_WAIT: Duration = Duration::from_secs(1);
-
 /// How long after it had to send a SYN cookie a listener accepts one: Linux's TCP_SYNCOOKIE_VALID.
 pub const SYN_COOKIE_LEN: Duration = Duration::from_secs(120);
 
-/// How long a SYN goes unanswered before connect(2) fails: Linux's tcp_syn_retries of 6.
-pub const SYN_SENT_LEN: Duration = Duration::from_secs(127);
-
-/// How long before the end of `SYN_SENT_LEN` no SYN is sent any more: the last one goes out 64 s before.
-pub const SYN_LAST_WAIT: Duration = Duration::from_secs(60);
+/// How often a SYN is sent again before connect(2) fails: Linux's tcp_syn_retries.
+pub const SYN_RETRIES: u8 = 6;
 
 /// How long a flow may stay in SYN-RECEIVED: what tcp_synack_retries of 5 come to.
 pub const SYN_RECEIVED_LEN: Duration = Duration::from_secs(63);

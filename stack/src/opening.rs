@@ -13,9 +13,10 @@ use crate::limits::{BURST_FRAMES_MAX, RECEIVE_BUFFER_LEN, SYN_COOKIE_LEN};
 use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
 use crate::rx::{Received, reply_header};
 use crate::slab::Key;
+use crate::socket::tcp::TcpOptions;
 use crate::stack::Stack;
 use crate::syn_cookie::{self, Offered};
-use crate::syn_queue::{Due, HalfOpen};
+use crate::syn_queue::{Due, HalfOpen, Standing, SynAck};
 use crate::tcp_options::Options;
 use crate::time_wait::after;
 use crate::timestamps::Clock;
@@ -27,16 +28,6 @@ const WINDOW: u16 = if RECEIVE_BUFFER_LEN < u16::MAX as usize { RECEIVE_BUFFER_L
 
 /// The scale of our windows: the same as smoltcp's.
 const WINDOW_SHIFT: u8 = (usize::BITS - RECEIVE_BUFFER_LEN.leading_zeros()).saturating_sub(16) as u8;
-
-/// The SYN-ACK that an ACK answers.
-enum SynAck {
-    /// Of a flow in the SYN queue, sent once, at that time.
-    Once(Instant),
-    /// Of one in the SYN queue, sent several times.
-    Repeated,
-    /// A SYN cookie.
-    Cookie,
-}
 
 impl Stack {
     /// A SYN to a listener. `closed_at` is the SND.NXT of the flow in TIME-WAIT whose 4-tuple it takes over.
@@ -52,7 +43,7 @@ impl Stack {
         let flow_key = &received.segment.key;
         let isn = self.secret.initial_sequence_number(flow_key, now);
         let isn = closed_at.map_or(isn, |snd_nxt| isn::later_than(isn, snd_nxt));
-        let Some(mut half_open) = half_open(key, isn, received) else {
+        let Some(mut half_open) = half_open(key, &listener.options, isn, received) else {
             self.counters.drop_malformed += 1;
             return;
         };
@@ -78,8 +69,7 @@ impl Stack {
     /// A segment for a half-open flow (RFC 9293, 3.10.7.4, in SYN-RECEIVED).
     pub(crate) fn receive_half_open(
         &mut self,
-        half_open: HalfOpen,
-        syn_ack_at: Option<Instant>,
+        Standing { half_open, syn_ack, needs_bytes }: Standing,
         received: Received<'_>,
         now: Instant,
     ) {
@@ -101,9 +91,9 @@ impl Stack {
                 self.counters.flows_reset += 1;
                 self.leave_syn_queue(&segment.key, half_open.listener);
             }
+            Verdict::Establish if needs_bytes && segment.sequence_len() == 0 => self.syn_queue.answer(&segment.key),
             Verdict::Establish => {
                 let flow_key = segment.key;
-                let syn_ack = syn_ack_at.map_or(SynAck::Repeated, SynAck::Once);
                 if self.establish(&half_open, received, syn_ack, now) {
                     self.leave_syn_queue(&flow_key, half_open.listener);
                 }
@@ -116,7 +106,7 @@ impl Stack {
     pub(crate) fn receive_stray(&mut self, received: Received<'_>, now: Instant) {
         match self.half_open_of_cookie(&received, now) {
             Some(half_open) => {
-                let established = self.establish(&half_open, received, SynAck::Cookie, now);
+                let established = self.establish(&half_open, received, SynAck::Untimed, now);
                 self.counters.syn_cookies_accepted += u64::from(established);
             }
             None => self.refuse(&received, now),
@@ -172,6 +162,8 @@ impl Stack {
             window_scale: offered.and_then(|offered| offered.window_scale),
             sack_permitted: offered.is_some_and(|offered| offered.sack_permitted),
             timestamp: timestamp.map(|timestamp| timestamp.value),
+            retries_max: 0,
+            deferred_retries: 0,
             link: received.link,
             header_len: received.header.len() as u8,
             header: reply_header(received.header),
@@ -194,7 +186,7 @@ impl Stack {
             match syn_ack {
                 SynAck::Once(_) => {}
                 SynAck::Repeated => flow.loss.give_up_measuring(),
-                SynAck::Cookie => {
+                SynAck::Untimed => {
                     flow.loss.give_up_measuring();
                     flow.wire.timestamps.forget_echoes(now);
                 }
@@ -223,7 +215,7 @@ impl Stack {
         answer::emit(&ip, &syn, packet);
         let (Some(flow), Ok(mut segment)) = (self.flows.get_mut(key), packet::parse_own(packet)) else { return };
         let options = Options::of(packet, &segment);
-        flow.wire.begin_at(half_open.isn, Clock::of(flow_key, &self.secret));
+        flow.wire.begin_at(half_open.isn, Clock::of(flow_key, &self.secret), flow.options.segment_max());
         flow.wire.received(packet, &mut segment, &options, at);
         flow.loss.set_mss(flow.send_mss(self.interfaces[flow.interface].mtu));
         flow.loss.received(packet, &mut segment, &options, &flow.wire, at);
@@ -253,10 +245,12 @@ impl Stack {
         let headers_len = if local.is_ipv4() { 20 + 20 } else { 40 + 20 };
         let link_mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
         let mtu = self.mtu_towards(remote.ip(), link_mtu, now);
+        let segment_max = self.listeners.get(half_open.listener).and_then(|listener| listener.options.segment_max());
+        let mss = u16::try_from(mtu - headers_len).unwrap_or(u16::MAX);
         let tcp = TcpRepr {
             control: TcpControl::Syn,
             window_len: WINDOW,
-            max_seg_size: Some(u16::try_from(mtu - headers_len).unwrap_or(u16::MAX)),
+            max_seg_size: Some(mss.min(segment_max.unwrap_or(mss))),
             window_scale: half_open.window_scale.map(|_| WINDOW_SHIFT),
             sack_permitted: half_open.sack_permitted,
             timestamp: half_open.timestamp.map(|recent| TcpTimestampRepr::new(shown, recent)),
@@ -276,7 +270,7 @@ impl Stack {
 }
 
 /// What a SYN says, by smoltcp's own reading of its options. `None`: it cannot be read.
-fn half_open(listener: Key, isn: u32, received: &Received<'_>) -> Option<HalfOpen> {
+fn half_open(listener: Key, options: &TcpOptions, isn: u32, received: &Received<'_>) -> Option<HalfOpen> {
     let segment = &received.segment;
     let bytes = &received.packet[usize::from(segment.tcp_start)..segment.packet_len()];
     let (source, destination) = (segment.key.remote().ip().into(), segment.key.local().ip().into());
@@ -287,10 +281,12 @@ fn half_open(listener: Key, isn: u32, received: &Received<'_>) -> Option<HalfOpe
         irs: segment.seq,
         isn,
         window: segment.window,
-        mss: syn.max_seg_size,
+        mss: syn.max_seg_size.map(|mss| mss.min(options.segment_max().unwrap_or(mss))),
         window_scale: syn.window_scale,
         sack_permitted: syn.sack_permitted,
         timestamp: syn.timestamp.map(|timestamp| timestamp.tsval),
+        retries_max: options.syn_ack_retries(),
+        deferred_retries: options.deferred_retries,
         link: received.link,
         header_len: received.header.len() as u8,
         header: reply_header(received.header),
@@ -353,6 +349,8 @@ mod tests {
             window_scale: None,
             sack_permitted: false,
             timestamp: None,
+            retries_max: 0,
+            deferred_retries: 0,
             link: LinkId(0),
             header_len: 0,
             header: [0; LINK_HEADER_LEN_MAX],

@@ -149,8 +149,8 @@ impl Stack {
 
     /// A segment of no flow: TIME-WAIT, a new connection, or a RST (RFC 9293, 3.10.7.1).
     fn receive_without_flow(&mut self, received: Received<'_>, now: Instant) {
-        if let Some((half_open, syn_ack_at)) = self.syn_queue.get(&received.segment.key) {
-            return self.receive_half_open(half_open, syn_ack_at, received, now);
+        if let Some(standing) = self.syn_queue.get(&received.segment.key) {
+            return self.receive_half_open(standing, received, now);
         }
         let mut closed_at = None;
         let timestamp = Options::of(received.packet, &received.segment).timestamp;

@@ -10,6 +10,7 @@ use crate::outside::Protocol;
 use crate::rx::Before;
 use crate::slab::Key;
 use crate::stack::Stack;
+use crate::syn_queue::Standing;
 use smoltcp::socket::tcp::State;
 
 impl Stack {
@@ -57,7 +58,7 @@ impl Stack {
     /// The SYN-ACK of a half-open flow cannot be delivered: it is forgotten, without a word to the listener.
     fn receive_half_open_error(&mut self, error: &IcmpError) {
         match (self.syn_queue.get(&error.flow), error.fate) {
-            (Some((half_open, _)), Fate::Undelivered(reason))
+            (Some(Standing { half_open, .. }), Fate::Undelivered(reason))
                 if error.seq == half_open.isn && reason.ends_half_open =>
             {
                 self.leave_syn_queue(&error.flow, half_open.listener);

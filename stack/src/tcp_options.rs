@@ -88,18 +88,31 @@ pub fn stamp(packet: &mut [u8], segment: &Segment, timestamp: Timestamp) {
     if options.len() == OPTION_LEN {
         return write_timestamp(options, timestamp);
     }
+    if let Some(at) = find(options, |option| matches!(option, TcpOption::TimeStamp { .. })) {
+        options[at + 2..at + 6].copy_from_slice(&timestamp.value.to_be_bytes());
+        options[at + 6..at + 10].copy_from_slice(&timestamp.echo.to_be_bytes());
+    }
+}
+
+/// Lowers the segment size of a SYN to `max`. The checksum is not corrected.
+pub fn bound_mss(packet: &mut [u8], segment: &Segment, max: u16) {
+    let (start, end) = (usize::from(segment.tcp_start) + 20, usize::from(segment.payload_start));
+    let options = &mut packet[start..end];
+    if let Some(at) = find(options, |option| matches!(option, TcpOption::MaxSegmentSize(mss) if *mss > max)) {
+        options[at + 2..at + 4].copy_from_slice(&max.to_be_bytes());
+    }
+}
+
+/// Where the option begins that is wanted.
+fn find(options: &[u8], is_wanted: impl Fn(&TcpOption<'_>) -> bool) -> Option<usize> {
     let mut at = 0;
     while let Ok((rest, option)) = TcpOption::parse(&options[at..]) {
-        if matches!(option, TcpOption::EndOfList) {
-            return;
+        if is_wanted(&option) {
+            return Some(at);
         }
-        let next = options.len() - rest.len();
-        if matches!(option, TcpOption::TimeStamp { .. }) {
-            options[at + 2..at + 6].copy_from_slice(&timestamp.value.to_be_bytes());
-            options[at + 6..at + 10].copy_from_slice(&timestamp.echo.to_be_bytes());
-        }
-        at = next;
+        at = if matches!(option, TcpOption::EndOfList) { options.len() } else { options.len() - rest.len() };
     }
+    None
 }
 
 /// `option` is `OPTION_LEN` long.

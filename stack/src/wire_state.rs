@@ -26,6 +26,8 @@ pub struct WireState {
     snd_wnd_max: u32,
     /// The shift of the peer's window field, if it offered one in its SYN.
     peer_window_shift: Option<u8>,
+    /// TCP_MAXSEG.
+    segment_max: Option<u16>,
     /// The largest segment that the peer takes, as its SYN said.
     peer_mss: Option<u16>,
     /// The largest segment that the peer was asked to send.
@@ -72,8 +74,9 @@ impl WireState {
     }
 
     /// Has the flow begin at this initial sequence number, whatever smoltcp's own is, and by this clock.
-    pub fn begin_at(&mut self, isn: u32, clock: Clock) {
-        self.isn = Some(isn);
+    /// No segment in either direction is to be larger than `segment_max` bytes of payload and options.
+    pub fn begin_at(&mut self, isn: u32, clock: Clock, segment_max: Option<u16>) {
+        (self.isn, self.segment_max) = (Some(isn), segment_max);
         self.timestamps = Timestamps::new(clock);
     }
 
@@ -234,6 +237,7 @@ impl WireState {
         if segment.has(SYN) {
             let echo = self.timestamps.recent.filter(|_| segment.has(ACK)).map_or(0, |recent| recent.value);
             let value = self.timestamps.clock.show(now);
+            self.bound_segments(packet, segment);
             return tcp_options::stamp(packet, segment, Timestamp { value, echo });
         }
         let timestamp = self.timestamps.option(now);
@@ -251,6 +255,13 @@ impl WireState {
         tcp_options::replace(packet, segment, timestamp, &blocks[..len]);
     }
 
+    /// What TCP_MAXSEG does to the SYNs of both sides.
+    fn bound_segments(&self, packet: &mut [u8], segment: &Segment) {
+        if let Some(max) = self.segment_max {
+            tcp_options::bound_mss(packet, segment, max);
+        }
+    }
+
     /// Prepares a received segment for smoltcp.
     ///
     /// - What lies beyond the right edge is cut off, and the FIN with it: smoltcp takes the edge of its SYN-ACK for
@@ -262,6 +273,7 @@ impl WireState {
     /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
     pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, options: &Options, now: Instant) -> Admission {
         if segment.has(SYN) && !segment.has(RST) {
+            self.bound_segments(packet, segment);
             self.received_syn(segment, options, now);
         }
         if segment.has(RST | SYN) || !segment.has(ACK) {
@@ -329,7 +341,8 @@ impl WireState {
         self.synchronized = true;
         self.timestamps.begin(options.timestamp, now);
         self.sack.begin(options.sack_permitted);
-        (self.peer_window_shift, self.peer_mss) = (options.window_shift, options.mss);
+        self.peer_window_shift = options.window_shift;
+        self.peer_mss = options.mss.map(|mss| mss.min(self.segment_max.unwrap_or(mss)));
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
         self.rcv_nxt = segment.seq.wrapping_add(1);
@@ -404,7 +417,7 @@ mod tests {
     #[test]
     fn rfc6528_3_our_isn_takes_the_place_of_smoltcps() {
         let mut wire = WireState::new();
-        wire.begin_at(u32::MAX, Clock::default());
+        wire.begin_at(u32::MAX, Clock::default(), None);
         let (mut packet, mut segment) = received(1000, 0);
         segment.flags |= SYN;
         wire.translate_out(&mut packet, &mut segment);

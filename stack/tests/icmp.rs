@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use script::{Heard, PEER, Script, only, syn};
 use sim::{PORT, SERVER, pattern};
 use smoltcp::wire::{IpProtocol, TcpControl, TcpRepr};
-use stack::limits::{PATH_MTU_LEN, SYN_SENT_LEN};
+use stack::limits::PATH_MTU_LEN;
 use stack::socket::FlowId;
 use stack::socket::ip::{IpOptions, MtuDiscovery};
 use stack::socket::tcp::{TcpOptions, TcpState};
@@ -269,11 +269,11 @@ fn rfc1191_6_3_a_destination_s_mtu_is_remembered_for_ten_minutes() {
     peer.rcv_nxt = peer.rcv_nxt.wrapping_add(1460);
     peer.send(TcpRepr { window_len: 60_000, ..peer.ack() });
 
-    peer.silence(PATH_MTU_LEN - SYN_SENT_LEN / 2);
+    peer.silence(PATH_MTU_LEN - SECOND * 127 / 2);
     assert_eq!(lens(&send(&mut peer, flow, 1460)), [966, 494]);
     peer.rcv_nxt = peer.rcv_nxt.wrapping_add(1460);
     peer.send(TcpRepr { window_len: 60_000, ..peer.ack() });
-    peer.silence(SYN_SENT_LEN);
+    peer.silence(SECOND * 127);
     assert_eq!(lens(&send(&mut peer, flow, 1460)), [1460]);
     assert_eq!(mss_of_syn(&mut peer, 82), Some(1460));
 }

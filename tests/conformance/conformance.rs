@@ -150,5 +150,5 @@ macro_rules! programs {
 
 programs! {
     accept, connect, descriptors, dual, epoll, every_option, input, options, poll, processes, sendfile, shutdown, signals,
-    threads, transmit,
+    tcp_options, threads, transmit,
 }

@@ -85,7 +85,9 @@ fn accept_ours(world: &mut World, key: Key, id: ListenerId, flags: c_int) -> Res
 
 fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_int) -> Result<Accepted, Errno> {
     let Description { family, settings, passed, device, .. } = world.description(key)?;
-    let (family, settings, passed, device) = (*family, *settings, passed.handed_down(), *device);
+    let (family, mut settings, passed, device) = (*family, *settings, passed.handed_down(), *device);
+    // What it took to be accepted does not pass on.
+    settings.tcp.deferred_retries = 0;
     let stack = world.stack().ok_or(Errno::EAGAIN)?;
     let flow = stack.tcp_accept(id)?;
     let peer = stack.tcp_endpoints(flow).map(|(_, peer)| peer);

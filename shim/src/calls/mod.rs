@@ -13,3 +13,4 @@ pub mod receive;
 pub mod send;
 pub mod sendfile;
 pub mod shutdown;
+pub mod value;

@@ -4,16 +4,15 @@
 //! checks it, remembers it and answers it as ever; on a connection it changes nothing else, which is warned of once.
 
 use super::passed;
+use super::value::Value;
 use crate::description::{Description, Role};
 use crate::world::{self, World};
 use crate::{args, clock, sys};
-use libc::{c_int, linger, timeval};
+use libc::{c_int, timeval};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::Socket;
-use stack::socket::info::TcpInfo;
-use stack::socket::tcp::{TcpOptions, TcpState};
-use std::mem::offset_of;
+use stack::socket::tcp::{CongestionControl, TcpOptions, TcpState};
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
 use std::time::Duration;
@@ -31,6 +30,8 @@ pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Resu
         Ok(true) if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => set_quick_ack(&mut world, key, value),
         Ok(true) => apply(&mut world, key),
         Ok(false) => return passed::set(&mut world, fd, key, (level, name), value).map(Some),
+        // The kernel may know an algorithm that we do not: it would not be what is served.
+        Err(Errno::ENOENT) => return Err(Errno::ENOENT),
         // The kernel's socket says what is wrong in its own words.
         Err(_) => return Ok(None),
     }
@@ -64,6 +65,22 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.corked = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
+            let name = value.split(|&byte| byte == 0).next().filter(|_| !value.is_empty()).ok_or(Errno::EINVAL)?;
+            settings.tcp.congestion_control = CongestionControl::named(name).ok_or(Errno::ENOENT)?;
+        }
+        (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => {
+            let max = args::option_int(value)?;
+            let is_valid = max == 0 || SEGMENT_MAX.contains(&max);
+            settings.tcp.segment_max = u16::try_from(max).ok().filter(|_| is_valid).ok_or(Errno::EINVAL)?;
+        }
+        (libc::IPPROTO_TCP, libc::TCP_SYNCNT) => settings.tcp.syn_retries = within(value, 1..=SYN_RETRIES_MAX)? as u8,
+        (libc::IPPROTO_TCP, libc::TCP_LINGER2) => {
+            settings.tcp.fin_wait_2_s = args::option_int(value)?.clamp(-1, FIN_WAIT_2_S_MAX);
+        }
+        (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) => {
+            settings.tcp.deferred_retries = retries_of(args::option_int(value)?);
+        }
         // Not remembered: the connection is told, and goes its own way again (tcp(7)).
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => drop(args::option_int(value)?),
         _ => return Ok(false),
@@ -74,6 +91,24 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
 /// Linux's bounds for the times and the number of keepalive probes: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPCNT.
 const KEEPALIVE_S_MAX: c_int = 32_767;
 const KEEPALIVE_PROBES_MAX: c_int = 127;
+
+/// Its bounds for the segment size (TCP_MIN_MSS, MAX_TCP_WINDOW), for the number of SYNs (MAX_TCP_SYNCNT) and for
+/// the time in FIN-WAIT-2 (TCP_FIN_TIMEOUT_MAX).
+const SEGMENT_MAX: RangeInclusive<c_int> = 88..=32_767;
+const SYN_RETRIES_MAX: c_int = 127;
+const FIN_WAIT_2_S_MAX: c_int = 120;
+
+/// The retries that take at least so many seconds, and the seconds that so many retries take: Linux counts
+/// TCP_DEFER_ACCEPT's time in retries (secs_to_retrans and retrans_to_secs of net/ipv4/tcp.c).
+fn retries_of(seconds: c_int) -> u8 {
+    (0..u8::MAX).find(|&retries| seconds_of(retries) >= seconds).unwrap_or(u8::MAX)
+}
+
+fn seconds_of(retries: u8) -> c_int {
+    /// TCP_RTO_MAX.
+    const WAIT_MAX_S: c_int = 120;
+    (0..retries).map(|retry| if retry < 7 { 1 << retry } else { WAIT_MAX_S }).sum()
+}
 
 fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<u32, Errno> {
     Some(args::option_int(value)?).filter(|value| range.contains(value)).map(|value| value as u32).ok_or(Errno::EINVAL)
@@ -137,6 +172,10 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
         (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.tcp.keepalive_interval_s as c_int),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => Value::int(settings.tcp.user_timeout_ms as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Value::name(settings.tcp.congestion_control.name()),
+        (libc::IPPROTO_TCP, libc::TCP_SYNCNT) => Value::int(settings.tcp.syn_retries().into()),
+        (libc::IPPROTO_TCP, libc::TCP_LINGER2) => Value::int(settings.tcp.fin_wait_2_s()),
+        (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) => Value::int(seconds_of(settings.tcp.deferred_retries)),
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => Value::int(stack.tcp_quick_ack(id).into()),
         (libc::IPPROTO_TCP, libc::TCP_TIMESTAMP) => match stack.tcp_timestamp(id, clock::now()) {
             Some(value) => Value::int(value as c_int),
@@ -172,87 +211,6 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
 /// The peer's address (asm-generic/socket.h).
 const SO_PEERNAME: c_int = 28;
 
-/// What both ends have agreed on: linux/tcp.h.
-const TCPI_OPT_TIMESTAMPS: u8 = 1;
-const TCPI_OPT_SACK: u8 = 2;
-const TCPI_OPT_WSCALE: u8 = 4;
-
-/// The slow start threshold before the first loss: TCP_INFINITE_SSTHRESH of Linux.
-const SSTHRESH_INFINITE: u32 = 0x7fff_ffff;
-
-/// struct tcp_info of linux/tcp.h, as long as it was when it was introduced.
-const TCP_INFO_LEN: usize = 104;
-
-/// The value of an option.
-pub struct Value {
-    bytes: [u8; TCP_INFO_LEN],
-    len: usize,
-}
-
-impl Value {
-    fn of(parts: &[&[u8]]) -> Self {
-        let mut value = Value { bytes: [0; TCP_INFO_LEN], len: 0 };
-        for part in parts {
-            value.bytes[value.len..value.len + part.len()].copy_from_slice(part);
-            value.len += part.len();
-        }
-        value
-    }
-
-    fn int(value: c_int) -> Self {
-        Self::of(&[&value.to_ne_bytes()])
-    }
-
-    /// A timeout of socket(7): zero is for ever.
-    pub fn time(timeout: Option<Duration>) -> Self {
-        let timeout = timeout.unwrap_or_default();
-        Self::of(&[&timeout.as_secs().to_ne_bytes(), &u64::from(timeout.subsec_micros()).to_ne_bytes()])
-    }
-
-    fn linger(seconds: Option<c_int>) -> Self {
-        let linger { l_onoff, l_linger } =
-            linger { l_onoff: seconds.is_some().into(), l_linger: seconds.unwrap_or_default() };
-        Self::of(&[&l_onoff.to_ne_bytes(), &l_linger.to_ne_bytes()])
-    }
-
-    /// struct tcp_info; what the stack does not know is 0.
-    fn info(info: &TcpInfo) -> Self {
-        let mut value = Value { bytes: [0; TCP_INFO_LEN], len: TCP_INFO_LEN };
-        value.bytes[offset_of!(libc::tcp_info, tcpi_state)] = info.state as u8;
-        value.bytes[offset_of!(libc::tcp_info, tcpi_probes)] = info.probes as u8;
-        let option = |agreed: bool, bit: u8| if agreed { bit } else { 0 };
-        value.bytes[offset_of!(libc::tcp_info, tcpi_options)] = option(info.timestamps, TCPI_OPT_TIMESTAMPS)
-            | option(info.sack, TCPI_OPT_SACK)
-            | option(info.peer_window_shift.is_some(), TCPI_OPT_WSCALE);
-        if let Some(shift) = info.peer_window_shift {
-            value.bytes[offset_of!(libc::tcp_info, tcpi_snd_rcv_wscale)] = shift | info.window_shift << 4;
-        }
-        let words = [
-            (offset_of!(libc::tcp_info, tcpi_rto), info.path.timeout.total_micros() as u32),
-            (offset_of!(libc::tcp_info, tcpi_snd_mss), info.send_mss),
-            (offset_of!(libc::tcp_info, tcpi_unacked), info.unacknowledged),
-            (offset_of!(libc::tcp_info, tcpi_last_data_recv), info.since_data.total_millis() as u32),
-            (offset_of!(libc::tcp_info, tcpi_last_ack_recv), info.since_heard.total_millis() as u32),
-            (offset_of!(libc::tcp_info, tcpi_pmtu), info.path_mtu),
-            (offset_of!(libc::tcp_info, tcpi_rtt), info.path.round_trip.total_micros() as u32),
-            (offset_of!(libc::tcp_info, tcpi_rttvar), info.path.variation.total_micros() as u32),
-            (offset_of!(libc::tcp_info, tcpi_snd_ssthresh), info.path.threshold.min(SSTHRESH_INFINITE)),
-            (offset_of!(libc::tcp_info, tcpi_snd_cwnd), info.path.window),
-            (offset_of!(libc::tcp_info, tcpi_advmss), info.advertised_mss),
-            (offset_of!(libc::tcp_info, tcpi_total_retrans), info.retransmissions),
-        ];
-        for (at, word) in words {
-            value.bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-        }
-        value
-    }
-
-    /// The bytes.
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -264,21 +222,19 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_kept_and_answered() {
+    fn timeouts_are_kept() {
         let value = [3u64.to_ne_bytes(), 500_000u64.to_ne_bytes()].concat();
         let kept = check(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &value, Ok(true)).settings.receive_timeout;
         assert_eq!(kept, Some(Duration::from_millis(3500)));
-        assert_eq!(Value::time(kept).bytes(), value);
         let kept = check(libc::SOL_SOCKET, libc::SO_RCVTIMEO, &[0; 16], Ok(true)).settings.receive_timeout;
         assert_eq!(kept, None);
     }
 
     #[test]
-    fn lingering_is_kept_and_answered() {
+    fn lingering_is_kept() {
         let value = [1i32.to_ne_bytes(), 5i32.to_ne_bytes()].concat();
         let kept = check(libc::SOL_SOCKET, libc::SO_LINGER, &value, Ok(true)).settings.linger_s;
         assert_eq!(kept, Some(5));
-        assert_eq!(Value::linger(kept).bytes(), value);
     }
 
     #[test]
@@ -298,5 +254,21 @@ mod tests {
         check(libc::IPPROTO_TCP, libc::TCP_NODELAY, &[1], Err(Errno::EINVAL));
         check(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, &0i32.to_ne_bytes(), Err(Errno::EINVAL));
         check(libc::SOL_SOCKET, libc::SO_MARK, &1i32.to_ne_bytes(), Ok(false));
+    }
+
+    #[test]
+    fn deferring_is_counted_in_retries() {
+        let seconds = [-1, 0, 1, 2, 3, 4, 7, 8, 63, 127, 128, c_int::MAX];
+        assert_eq!(seconds.map(retries_of), [0, 0, 1, 2, 2, 3, 3, 4, 6, 7, 8, 255]);
+        assert_eq!([0, 1, 2, 3, 7, 8].map(seconds_of), [0, 1, 3, 7, 127, 247]);
+    }
+
+    #[test]
+    fn an_algorithm_that_we_lack_is_refused() {
+        let set = |name: &[u8], expected| check(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name, expected).settings.tcp;
+        assert_eq!(set(b"reno", Ok(true)).congestion_control, CongestionControl::Reno);
+        assert_eq!(set(b"reno\0\0\0", Ok(true)).congestion_control, CongestionControl::Reno);
+        set(b"bbr", Err(Errno::ENOENT));
+        set(b"", Err(Errno::EINVAL));
     }
 }

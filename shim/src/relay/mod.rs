@@ -9,7 +9,7 @@ mod pump;
 
 pub use pump::pump_ready;
 
-use crate::calls::option;
+use crate::calls::value::Value;
 use crate::children;
 use crate::description::{Description, Flow, Role, Shadow};
 use crate::fd_table::{self, Entry};
@@ -151,7 +151,7 @@ fn make_pair(world: &mut World, key: Key) -> Result<[RawFd; 2], Errno> {
     let (address, len) = Name { family, local, remote }.format(sys::random());
     let prepared = sys::bind(end, &address[..len]).and_then(|()| sys::set_nonblocking(other, nonblocking));
     let time = |name: c_int, timeout: Option<Duration>| match timeout {
-        Some(timeout) => sys::set_option(other, SOL_SOCKET, name, option::Value::time(Some(timeout)).bytes()),
+        Some(timeout) => sys::set_option(other, SOL_SOCKET, name, Value::time(Some(timeout)).bytes()),
         None => Ok(()),
     };
     let prepared = prepared

@@ -2,7 +2,7 @@
 
 pub mod info;
 pub mod ip;
-mod options;
+pub(crate) mod options;
 pub mod tcp;
 pub mod udp;
 

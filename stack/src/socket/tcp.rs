@@ -1,17 +1,18 @@
 //! TCP sockets: connect, listen, accept, send, recv, shutdown, close, as tcp(7) says, never blocking.
 
+use super::options::retries_len;
 pub use super::options::{CongestionControl, TcpOptions};
 use super::{FlowId, ListenerId};
 use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
-use crate::limits::{FIN_WAIT_2_LEN, ORPHAN_LEN, RECEIVE_BUFFER_LEN};
+use crate::limits::{ORPHAN_LEN, RECEIVE_BUFFER_LEN};
 use crate::listener::Listener;
 use crate::outside::{Hop, LinkId, Opens};
 use crate::ready_list::Watch;
 use crate::rx::Before;
 use crate::stack::Stack;
 use crate::timestamps::Clock;
-use crate::{Errno, Instant, isn, limits};
+use crate::{Errno, Instant, isn};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::IpEndpoint;
 use std::collections::VecDeque;
@@ -118,8 +119,8 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return Err(Errno::ENOBUFS) };
         let context = self.interfaces[flow.interface].interface.context();
         flow.watch.token = token;
-        flow.give_up_at = Some(now + limits::SYN_SENT_LEN);
-        flow.wire.begin_at(isn, Clock::of(&flow_key, &self.secret));
+        flow.give_up_at = Some(now + retries_len(options.syn_retries()));
+        flow.wire.begin_at(isn, Clock::of(&flow_key, &self.secret), options.segment_max());
         let (from, to) = (IpEndpoint::from(local), IpEndpoint::from(remote));
         if flow.socket_mut().connect(context, to, from).is_err() {
             // Port 0, or an address that is no host's.
@@ -376,7 +377,7 @@ impl Stack {
                 flow.socket_mut().abort();
                 flow.give_up_at = Some(now + ORPHAN_LEN);
             }
-            State::FinWait2 => flow.give_up_at = Some(now + FIN_WAIT_2_LEN),
+            State::FinWait2 => flow.wait_for_fin(now),
             _ => {
                 flow.socket_mut().close();
                 flow.patience.orphaned(now);

@@ -1,0 +1,141 @@
+//! What socket options do on the wire, each by tcp(7), with the kernel's numbers.
+
+#[allow(dead_code, reason = "each file of tests uses its part of the script")]
+mod script;
+#[allow(dead_code, reason = "only the routes and addresses are used here")]
+mod sim;
+
+use script::{Heard, PEER, Script, only, segment, syn};
+use sim::SERVER;
+use smoltcp::wire::{TcpControl, TcpRepr};
+use stack::socket::FlowId;
+use stack::socket::tcp::{CongestionControl, TcpOptions, TcpState};
+use stack::{Duration, Errno};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A flow that the peer has opened from 1000 on, with its SYN-ACK.
+fn accepted(options: TcpOptions) -> (Script, FlowId, Heard) {
+    let mut script = Script::new();
+    let listener = script.listen_with(8, options);
+    let syn_ack = only(script.say(syn(1000)));
+    script.say(ack(&syn_ack, 1001, 0, b""));
+    let flow = script.stack.tcp_accept(listener).unwrap();
+    (script, flow, syn_ack)
+}
+
+/// A segment from `seq` on that acknowledges so many bytes.
+fn ack<'a>(syn_ack: &Heard, seq: u32, acked: u32, payload: &'a [u8]) -> TcpRepr<'a> {
+    segment(TcpControl::None, seq, Some(syn_ack.seq.wrapping_add(1 + acked)), payload)
+}
+
+fn seconds_of(heard: &[Heard], script: &Script, len: Duration) -> Vec<u64> {
+    let start = script.now - len;
+    heard.iter().map(|heard| (heard.at - start).secs()).collect()
+}
+
+#[test]
+fn tcp_syncnt_bounds_the_syns() {
+    let mut script = Script::new();
+    let options = TcpOptions { syn_retries: 2, ..TcpOptions::default() };
+    let flow = script.stack.tcp_connect((SERVER, 5000).into(), PEER, options, 9, script.now).unwrap();
+    let heard = script.wait(SECOND * 6);
+    assert_eq!(seconds_of(&heard, &script, SECOND * 6), [0, 1, 3]);
+    assert_eq!(script.stack.tcp_connected(flow), Err(Errno::EINPROGRESS));
+    assert_eq!(script.wait(SECOND * 2), []);
+    assert_eq!(script.stack.tcp_take_error(flow), Some(Errno::ETIMEDOUT));
+    // A listener's bounds the SYN-ACKs.
+    let mut script = Script::new();
+    script.listen_with(8, options);
+    only(script.say(syn(1000)));
+    let heard = script.wait(SECOND * 100);
+    assert_eq!(seconds_of(&heard, &script, SECOND * 100), [1, 3]);
+    assert!(script.stack.is_idle());
+}
+
+#[test]
+fn tcp_maxseg_bounds_both_directions() {
+    let options = TcpOptions { segment_max: 500, ..TcpOptions::default() };
+    let (mut script, flow, syn_ack) = accepted(options);
+    assert_eq!(syn_ack.mss, Some(500));
+    script.stack.tcp_send(flow, &[7; 1000]).unwrap();
+    assert_eq!(script.turn().iter().map(|heard| heard.payload.len()).collect::<Vec<_>>(), [500, 500]);
+    let mut script = Script::new();
+    let flow = script.stack.tcp_connect((SERVER, 5000).into(), PEER, options, 9, script.now).unwrap();
+    let sent = only(script.turn());
+    assert_eq!(sent.mss, Some(500));
+    let syn_ack = TcpRepr { ack_number: Some(script::number(sent.seq.wrapping_add(1))), ..syn(1000) };
+    script.say_from(PEER, 5000, syn_ack);
+    script.stack.tcp_send(flow, &[7; 1000]).unwrap();
+    assert_eq!(script.turn().iter().map(|heard| heard.payload.len()).collect::<Vec<_>>(), [500, 500]);
+    assert_eq!(script.stack.tcp_info(flow, script.now).unwrap().send_mss, 500);
+}
+
+#[test]
+fn tcp_linger2_bounds_the_wait_for_the_peers_fin() {
+    for (fin_wait_2_s, ends_after_s) in [(0, 60), (5, 5)] {
+        let (mut script, flow, syn_ack) = accepted(TcpOptions { fin_wait_2_s, ..TcpOptions::default() });
+        script.stack.tcp_close(flow, false);
+        assert_eq!(only(script.turn()).control, TcpControl::Fin);
+        script.say(ack(&syn_ack, 1001, 1, b""));
+        assert_eq!(script.wait(SECOND * ends_after_s - SECOND / 100), []);
+        assert_eq!(script.stack.flow_count(), 1);
+        script.wait(SECOND / 10);
+        assert_eq!(script.stack.flow_count(), 0);
+    }
+    // Less than 0: no wait at all, in either order.
+    for closes_late in [false, true] {
+        let (mut script, flow, syn_ack) = accepted(TcpOptions { fin_wait_2_s: -1, ..TcpOptions::default() });
+        if closes_late {
+            script.stack.tcp_shutdown(flow, stack::socket::tcp::How::Write).unwrap();
+        } else {
+            script.stack.tcp_close(flow, false);
+        }
+        assert_eq!(only(script.turn()).control, TcpControl::Fin);
+        let mut heard = script.say(ack(&syn_ack, 1001, 1, b""));
+        if closes_late {
+            assert_eq!((heard.len(), script.stack.tcp_state(flow)), (0, TcpState::FinWait2));
+            script.stack.tcp_close(flow, false);
+            heard = script.turn();
+        }
+        assert_eq!(only(heard).control, TcpControl::Rst);
+        assert_eq!(script.stack.flow_count(), 0);
+    }
+}
+
+#[test]
+fn tcp_defer_accept_waits_for_bytes() {
+    let mut script = Script::new();
+    // 7 s.
+    let listener = script.listen_with(8, TcpOptions { deferred_retries: 3, ..TcpOptions::default() });
+    let syn_ack = only(script.say(syn(1000)));
+    script.now += SECOND / 2;
+    assert_eq!(script.say(ack(&syn_ack, 1001, 0, b"")), []);
+    assert_eq!(script.stack.tcp_accept(listener), Err(Errno::EAGAIN));
+    script.now += SECOND * 5;
+    script.say(ack(&syn_ack, 1001, 0, b"hello"));
+    let flow = script.stack.tcp_accept(listener).unwrap();
+    assert_eq!(script.stack.tcp_queued(flow).0, 5);
+    // The five seconds say nothing of the path.
+    assert_eq!(script.stack.tcp_info(flow, script.now).unwrap().path.round_trip, Duration::ZERO);
+    // Without bytes the SYN-ACK goes out once more at the end, and its ACK opens.
+    let other = (PEER.ip(), 2).into();
+    let syn_ack = only(script.say_from(other, sim::PORT, syn(1000)));
+    script.say_from(other, sim::PORT, ack(&syn_ack, 1001, 0, b""));
+    let heard = script.wait(SECOND * 10);
+    let to_other: Vec<Heard> = heard.into_iter().filter(|heard| heard.to == other).collect();
+    assert_eq!(seconds_of(&to_other, &script, SECOND * 10), [7]);
+    assert_eq!(script.stack.tcp_accept(listener), Err(Errno::EAGAIN));
+    script.say_from(other, sim::PORT, ack(&syn_ack, 1001, 0, b""));
+    assert!(script.stack.tcp_accept(listener).is_ok());
+}
+
+#[test]
+fn tcp_congestion_chooses_what_a_loss_leaves() {
+    for (congestion_control, left) in [(CongestionControl::Cubic, 7), (CongestionControl::Reno, 5)] {
+        let (mut script, flow, _) = accepted(TcpOptions { congestion_control, ..TcpOptions::default() });
+        script.stack.tcp_send(flow, &[7; 100]).unwrap();
+        script.wait(SECOND * 2);
+        assert_eq!(script.stack.tcp_info(flow, script.now).unwrap().path.threshold, left);
+    }
+}
