@@ -51,8 +51,6 @@ pub struct Description {
 pub struct Settings {
     /// What the stack does.
     pub tcp: TcpOptions,
-    /// TCP_CORK: what is sent waits for more.
-    pub corked: bool,
     /// SO_RCVTIMEO; `None` is for ever.
     pub receive_timeout: Option<Duration>,
     /// SO_SNDTIMEO; `None` is for ever.

@@ -1,6 +1,7 @@
 //! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
 
 use crate::ack_policy::AckPolicy;
+use crate::cork::Cork;
 use crate::counters::Counters;
 use crate::flow_table::FlowKey;
 use crate::limits::ORPHAN_LEN;
@@ -51,6 +52,8 @@ pub struct Flow {
     pub patience: Patience,
     /// How it acknowledges.
     pub acks: AckPolicy,
+    /// What waits for more bytes.
+    pub cork: Cork,
     /// When its latest challenge ACK was sent.
     pub challenged_at: Option<Instant>,
     /// Segments that were sent again.
@@ -110,6 +113,7 @@ impl Flow {
             loss: Loss::new(),
             patience: Patience::new(),
             acks: AckPolicy::new(),
+            cork: Cork::new(),
             challenged_at: None,
             retransmissions: 0,
             next_hop: None,
@@ -145,6 +149,7 @@ impl Flow {
         self.loss = Loss::new();
         self.patience = Patience::new();
         self.acks = AckPolicy::new();
+        self.cork.clear();
         self.challenged_at = None;
         self.retransmissions = 0;
         self.next_hop = None;
@@ -276,7 +281,7 @@ impl Flow {
             State::Closed | State::Listen | State::TimeWait | State::FinWait2 => false,
             State::FinWait1 | State::Closing | State::LastAck => true,
             State::SynSent | State::SynReceived => false,
-            State::Established | State::CloseWait => socket.send_queue() > 0,
+            State::Established | State::CloseWait => socket.send_queue() + self.cork.len() > 0,
         }
     }
 

@@ -10,6 +10,7 @@ mod ack_policy;
 mod answer;
 mod buffers;
 mod checksum;
+mod cork;
 pub mod counters;
 mod datagram;
 mod datagram_queue;

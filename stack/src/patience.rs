@@ -23,6 +23,8 @@ pub enum Due {
     GiveUp,
     /// The end, with a RST: keepalive was not answered.
     Reset,
+    /// Bytes that have waited long enough for more.
+    Push,
 }
 
 /// Since when a flow has been waiting.
@@ -84,7 +86,8 @@ impl Flow {
     /// What comes next if the peer stays silent, and when.
     pub fn due(&self) -> Option<(Instant, Due)> {
         let state_over = self.give_up_at.map(|at| (at, Due::GiveUp));
-        let waiting = [state_over, self.unanswered(), self.keepalive()];
+        let push = self.push_at().map(|at| (at, Due::Push));
+        let waiting = [state_over, self.unanswered(), self.keepalive(), push];
         waiting.into_iter().flatten().min_by_key(|&(at, _)| at)
     }
 
@@ -134,11 +137,12 @@ impl Flow {
 impl Stack {
     /// Does what a flow's peer has brought about by its silence.
     pub(crate) fn lose_patience(&mut self, key: Key, due: Due, now: Instant) {
-        self.counters.flows_timed_out += u64::from(due != Due::Probe);
+        self.counters.flows_timed_out += u64::from(matches!(due, Due::GiveUp | Due::Reset));
         match due {
             Due::Probe => self.probe(key, now),
             Due::GiveUp => self.give_up(key, self.why_silent(key)),
             Due::Reset => self.reset(key),
+            Due::Push => self.push(key),
         }
         self.mark_dirty(key);
     }

@@ -130,6 +130,63 @@ fn tcp_defer_accept_waits_for_bytes() {
     assert!(script.stack.tcp_accept(listener).is_ok());
 }
 
+fn lens(heard: &[Heard]) -> Vec<usize> {
+    heard.iter().map(|heard| heard.payload.len()).collect()
+}
+
+#[test]
+fn tcp_cork_lets_full_segments_leave_and_the_rest_when_it_ends() {
+    let corked = TcpOptions { corked: true, nodelay: true, ..TcpOptions::default() };
+    let (mut script, flow, _) = accepted(corked);
+    for _ in 0..20 {
+        assert_eq!(script.stack.tcp_send_part(flow, &[7; 100], false), Ok(100));
+    }
+    assert_eq!((lens(&script.turn()), script.stack.tcp_queued(flow).1), (vec![1460], 2000));
+    script.stack.tcp_set_options(flow, TcpOptions { corked: false, ..corked });
+    assert_eq!(lens(&script.turn()), [540]);
+    // TCP_NODELAY pushes, too.
+    let (mut script, flow, _) = accepted(TcpOptions { nodelay: false, ..corked });
+    script.stack.tcp_send_part(flow, &[7; 100], false).unwrap();
+    assert_eq!(script.turn(), []);
+    script.stack.tcp_set_options(flow, corked);
+    assert_eq!(lens(&script.turn()), [100]);
+    // And close(2), together with the FIN.
+    let (mut script, flow, _) = accepted(corked);
+    script.stack.tcp_send_part(flow, &[7; 100], false).unwrap();
+    script.stack.tcp_close(flow, false);
+    let last = only(script.turn());
+    assert_eq!((last.payload.len(), last.control), (100, TcpControl::Fin));
+}
+
+#[test]
+fn tcp_cork_has_a_ceiling_of_200_ms_once_all_else_is_acknowledged() {
+    let (mut script, flow, syn_ack) = accepted(TcpOptions { corked: true, ..TcpOptions::default() });
+    script.stack.tcp_send_part(flow, &[7; 100], false).unwrap();
+    assert_eq!(script.wait(SECOND / 5 - SECOND / 1000), []);
+    assert_eq!(lens(&script.wait(SECOND / 100)), [100]);
+    // What is under way holds it longer.
+    script.stack.tcp_send_part(flow, &[7; 100], false).unwrap();
+    assert_eq!(lens(&script.wait(SECOND / 10)), [] as [usize; 0]);
+    script.say(ack(&syn_ack, 1001, 100, b""));
+    assert_eq!(lens(&script.wait(SECOND / 10)), [] as [usize; 0]);
+    assert_eq!(lens(&script.wait(SECOND / 5)), [100]);
+}
+
+#[test]
+fn msg_more_of_send_2_joins_what_two_calls_send() {
+    let (mut script, flow, syn_ack) = accepted(TcpOptions { nodelay: true, ..TcpOptions::default() });
+    script.stack.tcp_send_part(flow, b"header ", true).unwrap();
+    assert_eq!(script.turn(), []);
+    script.stack.tcp_send_part(flow, b"body", false).unwrap();
+    assert_eq!(only(script.turn()).payload, b"header body");
+    // An ACK ends the wait as well.
+    script.stack.tcp_send_part(flow, b"more", true).unwrap();
+    assert_eq!(script.turn(), []);
+    script.now += SECOND / 100;
+    assert_eq!(lens(&script.say(ack(&syn_ack, 1001, 11, b""))), [] as [usize; 0]);
+    assert_eq!(lens(&script.wait(SECOND / 1000)), [4]);
+}
+
 #[test]
 fn tcp_congestion_chooses_what_a_loss_leaves() {
     for (congestion_control, left) in [(CongestionControl::Cubic, 7), (CongestionControl::Reno, 5)] {

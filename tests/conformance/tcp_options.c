@@ -199,6 +199,71 @@ static void connect_and_be_silent(void)
 	tell();
 }
 
+static void say_queued(int fd)
+{
+	int queued = -1;
+	ioctl(fd, TIOCOUTQ, &queued);
+	printf("%d queued\n", queued);
+}
+
+// What is sent in one go arrives in one go.
+static void corked(void)
+{
+	int fd = flow();
+	SET(fd, TCP_NODELAY, 1);
+	SET(fd, TCP_CORK, 1);
+	TRY(send(fd, "abc", 3, 0));
+	TRY(send(fd, "defg", 4, 0));
+	say_queued(fd);
+	SAY(fd, TCP_CORK);
+	SET(fd, TCP_CORK, 0);
+	await();
+	TRY(send(fd, "hij", 3, MSG_MORE));
+	say_queued(fd);
+	TRY(send(fd, "k", 1, 0));
+	await();
+	SET(fd, TCP_CORK, 1);
+	TRY(send(fd, "lm", 2, 0));
+	// Overrides what is corked.
+	SET(fd, TCP_NODELAY, 1);
+	await();
+	TRY(send(fd, "last", 4, 0));
+	TRY(shutdown(fd, SHUT_WR));
+	await();
+	close(fd);
+}
+
+static void read_in_pieces(void)
+{
+	int fd = flow();
+	char bytes[32];
+	for (int i = 0; i < 4; i++) {
+		wait_for(fd, POLLIN);
+		TRY(recv(fd, bytes, sizeof bytes, 0));
+		tell();
+	}
+	TRY(recv(fd, bytes, sizeof bytes, 0));
+}
+
+// Nobody pushes it, and after a while it leaves all the same.
+static void corked_for_a_while(void)
+{
+	int fd = flow();
+	SET(fd, TCP_CORK, 1);
+	TRY(send(fd, "abc", 3, 0));
+	await();
+	close(fd);
+}
+
+static void read_all_of_it(void)
+{
+	int fd = flow();
+	char bytes[32];
+	TRY(recv(fd, bytes, sizeof bytes, 0));
+	tell();
+	TRY(recv(fd, bytes, sizeof bytes, 0));
+}
+
 const struct test_case cases[] = {
 	{"of_a_fresh_socket", PASSED, of_a_fresh_socket, NULL},
 	{"of_a_flow", FLOW, of_a_flow, close_when_told},
@@ -206,5 +271,7 @@ const struct test_case cases[] = {
 	{"are_inherited", SERVED, are_inherited, open_and_say_segments},
 	{"deferred", SERVED, deferred, connect_and_send_late},
 	{"deferred_for_a_second", SERVED, deferred_for_a_second, connect_and_be_silent},
+	{"corked", FLOW, corked, read_in_pieces},
+	{"corked_for_a_while", FLOW, corked_for_a_while, read_all_of_it},
 	{0},
 };

@@ -62,7 +62,7 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
             let (on, seconds) = (args::option_int(value)?, args::option_int(value.get(4..).unwrap_or_default())?);
             settings.linger_s = (on != 0).then_some(seconds);
         }
-        (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.corked = args::option_int(value)? != 0,
+        (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.tcp.corked = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
@@ -134,13 +134,10 @@ fn set_quick_ack(world: &mut World, key: Key, value: &[u8]) {
 fn apply(world: &mut World, key: Key) {
     let Some(description) = world.descriptions.get(key) else { return };
     let (socket, options): (Option<Socket>, TcpOptions) = (description.socket(), description.settings.tcp);
-    let is_corked = description.settings.corked;
     match (socket, world.stack()) {
         (Some(Socket::Flow(id)), Some(stack)) => {
             stack.tcp_set_options(id, options);
-            if !is_corked {
-                world.flush_reply();
-            }
+            world.flush_reply();
         }
         (Some(Socket::Listener(id)), Some(stack)) => stack.tcp_set_listener_options(id, options),
         _ => {}
@@ -167,7 +164,7 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
-        (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.corked.into()),
+        (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.tcp.corked.into()),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.tcp.keepalive_idle_s as c_int),
         (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.tcp.keepalive_interval_s as c_int),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),

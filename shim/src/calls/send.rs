@@ -32,8 +32,8 @@ pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> 
     let finished = wait::complete(key, patience, |world| {
         let flow = flow(world, key)?;
         let before = sent;
-        let filled = fill(world, flow, pieces, &mut sent);
-        if sent > before && flags & MSG_MORE == 0 && !world.description(key)?.settings.corked {
+        let filled = fill(world, flow, pieces, flags & MSG_MORE != 0, &mut sent);
+        if sent > before {
             world.flush_reply();
         }
         filled
@@ -61,11 +61,11 @@ fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
 }
 
 /// Queues what follows the first `sent` bytes of `pieces`; `EAGAIN` when there is no room for all of it.
-fn fill(world: &mut World, flow: FlowId, pieces: Pieces<'_>, sent: &mut usize) -> Result<(), Errno> {
+fn fill(world: &mut World, flow: FlowId, pieces: Pieces<'_>, more: bool, sent: &mut usize) -> Result<(), Errno> {
     let stack = world.stack().ok_or(Errno::EPIPE)?;
     let len = stack.tcp_room(flow)?.min(pieces.len() - *sent);
     for bytes in pieces.bytes(*sent, len)? {
-        *sent += stack.tcp_send(flow, bytes)?;
+        *sent += stack.tcp_send_part(flow, bytes, more)?;
     }
     if *sent < pieces.len() { Err(Errno::EAGAIN) } else { Ok(()) }
 }

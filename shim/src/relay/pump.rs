@@ -93,7 +93,7 @@ impl Relay {
                         let _ = stack.tcp_shutdown(self.flow, How::Write);
                     }
                 }
-                Ok(len) => drop(stack.tcp_send(self.flow, &buffer[..len])?),
+                Ok(len) => drop(stack.tcp_send_part(self.flow, &buffer[..len], false)?),
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(errno) => return Err(errno),
             }

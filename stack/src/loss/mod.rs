@@ -182,6 +182,11 @@ impl Loss {
         }
     }
 
+    /// How many bytes a segment carries at most.
+    pub fn mss(&self) -> u32 {
+        self.mss
+    }
+
     /// Segments are to carry no more bytes than this.
     pub fn set_mss(&mut self, mss: u32) {
         self.mss = mss;

@@ -35,6 +35,8 @@ impl CongestionControl {
 pub struct TcpOptions {
     /// TCP_NODELAY.
     pub nodelay: bool,
+    /// TCP_CORK.
+    pub corked: bool,
     /// SO_KEEPALIVE.
     pub keepalive: bool,
     /// TCP_KEEPIDLE, in seconds.
@@ -66,6 +68,7 @@ impl Default for TcpOptions {
     fn default() -> Self {
         TcpOptions {
             nodelay: false,
+            corked: false,
             keepalive: false,
             keepalive_idle_s: 7200,
             keepalive_interval_s: 75,

@@ -260,7 +260,8 @@ impl Stack {
             return Err(Errno::EPIPE);
         }
         let socket = flow.socket();
-        if socket.may_send() { Ok(socket.send_capacity() - socket.send_queue()) } else { Err(Errno::EAGAIN) }
+        let held = flow.cork.len();
+        if socket.may_send() { Ok(socket.send_capacity() - socket.send_queue() - held) } else { Err(Errno::EAGAIN) }
     }
 
     /// Queues bytes and returns how many. They leave with the next `flush` or `poll`.
@@ -270,7 +271,7 @@ impl Stack {
     /// - The flow's cause (`ECONNRESET`, `ETIMEDOUT`, `ECONNREFUSED`), once.
     /// - `EPIPE`: shut down for writing, or the peer is gone.
     ///
-    /// Copies once. send(2).
+    /// Copies once. Overtakes what waits by `tcp_send_part`. send(2).
     pub fn tcp_send(&mut self, flow: FlowId, bytes: &[u8]) -> Result<usize, Errno> {
         let key = flow.0;
         let flow = self.flows.get_mut(key).ok_or(Errno::EPIPE)?;
@@ -327,7 +328,7 @@ impl Stack {
     /// Bytes to read, and bytes that the peer has not acknowledged: SIOCINQ, SIOCOUTQ.
     pub fn tcp_queued(&self, flow: FlowId) -> (usize, usize) {
         let Some(flow) = self.flows.get(flow.0) else { return (0, 0) };
-        (flow.socket().recv_queue(), flow.socket().send_queue())
+        (flow.socket().recv_queue(), flow.socket().send_queue() + flow.cork.len())
     }
 
     /// How many bytes `tcp_send` would take now; 0, too, while connecting.
@@ -337,7 +338,7 @@ impl Stack {
     pub fn tcp_send_room(&self, flow: FlowId) -> Result<usize, Errno> {
         let flow = self.flows.get(flow.0).filter(|flow| !flow.is_write_over()).ok_or(Errno::EPIPE)?;
         let socket = flow.socket();
-        Ok(if flow.established { socket.send_capacity() - socket.send_queue() } else { 0 })
+        Ok(if flow.established { socket.send_capacity() - socket.send_queue() - flow.cork.len() } else { 0 })
     }
 
     /// shutdown(2).
@@ -346,6 +347,9 @@ impl Stack {
     /// - `ENOTCONN`: the flow is over.
     pub fn tcp_shutdown(&mut self, flow: FlowId, how: How) -> Result<(), Errno> {
         let key = flow.0;
+        if how != How::Read {
+            self.push(key);
+        }
         let flow = self.flows.get_mut(key).ok_or(Errno::ENOTCONN)?;
         if flow.state() == TcpState::Closed {
             return Err(Errno::ENOTCONN);
@@ -365,6 +369,7 @@ impl Stack {
     /// 3.6.1); otherwise what is queued goes out, then a FIN, for a bounded time.
     pub fn tcp_close(&mut self, flow: FlowId, reset: bool) {
         let (key, now) = (flow.0, self.now);
+        self.push(key);
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.owner = Owner::Nobody;
         flow.watch.token = 0;
@@ -388,10 +393,15 @@ impl Stack {
         self.bury_if_over(key, now);
     }
 
-    /// What setsockopt changed.
+    /// What setsockopt changed. The end of TCP_CORK lets go what waits, and so does TCP_NODELAY (tcp(7)).
     pub fn tcp_set_options(&mut self, flow: FlowId, options: TcpOptions) {
         if let Some(inner) = self.flows.get_mut(flow.0) {
+            let old = inner.options;
+            let pushes = (old.corked && !options.corked) || (options.nodelay && !old.nodelay);
             inner.set_options(options);
+            if pushes {
+                self.push(flow.0);
+            }
             self.mark_dirty(flow.0);
         }
     }
