@@ -369,7 +369,13 @@ impl Stack {
     /// 3.6.1); otherwise what is queued goes out, then a FIN, for a bounded time.
     pub fn tcp_close(&mut self, flow: FlowId, reset: bool) {
         let (key, now) = (flow.0, self.now);
-        self.push(key);
+        let Some(flow) = self.flows.get(key) else { return };
+        if reset || flow.socket().recv_queue() > 0 {
+            // What was sent before goes before the RST, as far as it may, though it was held back.
+            self.egress(key, now);
+        } else {
+            self.push(key);
+        }
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.owner = Owner::Nobody;
         flow.watch.token = 0;
