@@ -32,13 +32,18 @@ pub fn inherit(world: &mut World) {
     let World { descriptions, inherited, .. } = world;
     let is_listener = |role: &Role| matches!(role, Role::Listener(_));
     let listeners = descriptions.iter().filter(|(_, description)| is_listener(&description.role));
-    *inherited = listeners.map(|(key, _)| key).collect();
-    for &key in &*inherited {
-        if let Some(description) = descriptions.get_mut(key)
-            && let Role::Listener(listener) = &mut description.role
-        {
-            listener.admission = Some(Admission { is_used: false, waiting: 0, opens: NONE_NOW });
-        }
+    let listeners: Vec<Key> = listeners.map(|(key, _)| key).collect();
+    inherited.clear();
+    listeners.into_iter().for_each(|key| add(world, key));
+}
+
+/// A listener of another process's is inherited. Nobody waits yet.
+pub fn add(world: &mut World, key: Key) {
+    if let Ok(description) = world.description(key)
+        && let Role::Listener(listener) = &mut description.role
+    {
+        listener.admission = Some(Admission { is_used: false, waiting: 0, opens: NONE_NOW });
+        world.inherited.push(key);
     }
 }
 

@@ -115,6 +115,13 @@ pub struct Listener {
     pub admission: Option<Admission>,
 }
 
+impl Listener {
+    /// One that this process does not serve yet.
+    pub fn new(backlog: usize) -> Self {
+        Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None }
+    }
+}
+
 impl Description {
     /// A new socket.
     pub fn new(family: c_int) -> Self {

@@ -1,6 +1,8 @@
 //! Exporting a C function in front of the next definition of the same name: redhook, and a proof of the signature.
 
-use libc::{c_int, c_void, epoll_event, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec};
+use libc::{
+    c_char, c_int, c_void, epoll_event, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
+};
 
 /// Exports C functions. The body says what the function returns when it is ours, or `None` to pass through: then the
 /// next definition (the C library's) is called with the untouched arguments.
@@ -109,5 +111,7 @@ unsafe extern "C" {
         mask: *const sigset_t,
     ) -> c_int;
     pub fn closefrom(first: c_int);
+    pub fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
+    pub fn __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
     pub fn fcntl64(fd: c_int, command: c_int, ...) -> c_int;
 }

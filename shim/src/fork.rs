@@ -39,6 +39,19 @@ pub fn install() {
     }
 }
 
+/// Whether a child has something of ours, to serve which it needs memory of its own.
+pub fn child_needs_memory() -> bool {
+    if !is_served() || crate::thread::is_inside() {
+        return false;
+    }
+    let world = world::enter_quietly();
+    has_flows(&world) || !world.inheritance.upstreams().is_empty()
+}
+
+fn has_flows(world: &World) -> bool {
+    world.descriptions.iter().any(|(_, description)| matches!(description.role, Role::Flow(_)))
+}
+
 /// How a child will reach those whose flows it has.
 struct Channels {
     /// This process: its end, and the child's.
@@ -49,8 +62,7 @@ struct Channels {
 
 impl Channels {
     fn open(world: &World) -> Self {
-        let has_flows = world.descriptions.iter().any(|(_, description)| matches!(description.role, Role::Flow(_)));
-        let own = has_flows.then(channel::make).and_then(|made| match made {
+        let own = has_flows(world).then(channel::make).and_then(|made| match made {
             Ok(ends) => Some(ends),
             Err(error) => {
                 tracing::warn!(%error, "a child loses the connections of its parent");

@@ -9,6 +9,7 @@
 //! - [`attach`], [`fork`], [`exit`], [`keeper`]: the life of a process that is preloaded.
 
 mod admission;
+mod adopt;
 mod args;
 mod attach;
 mod calls;
@@ -19,10 +20,13 @@ mod config;
 mod description;
 mod epoll;
 mod epoll_set;
+mod escape;
 mod exit;
 #[macro_use]
 mod export;
 mod fd_table;
+#[macro_use]
+mod forward;
 mod fork;
 mod hooks;
 mod inherited;
@@ -36,6 +40,7 @@ mod placeholder;
 mod poll;
 mod relay;
 mod ret;
+mod rights;
 mod stats;
 mod sys;
 mod thread;
@@ -56,6 +61,7 @@ extern "C" fn load() {
     }
     config::install(settings);
     fork::install();
+    adopt::at_start();
 }
 
 // SAFETY: the section holds pointers to functions without arguments of interest (System V ABI, "Initialization and

@@ -1,5 +1,6 @@
 //! Every bound of the shim, with its reason.
 
+use std::os::fd::RawFd;
 use std::time::Duration;
 
 /// fds that can be ours. Linux's default for the hard limit (fs.nr_open); higher ones stay the kernel's.
@@ -13,6 +14,10 @@ pub const SETS_MAX: usize = 1 << 12;
 
 /// Registrations in one epoll set: at most one an fd.
 pub const ITEMS_MAX: usize = FDS_MAX;
+
+/// Numbers that are looked at for inherited sockets at the start of a program: what RLIMIT_NOFILE is by default, at 70 ns
+/// each.
+pub const ADOPTED_FDS_MAX: RawFd = 1024;
 
 /// Processes before this one that have flows which it inherited: one for each fork(2) between them.
 pub const UPSTREAMS_MAX: usize = 1 << 8;

@@ -208,6 +208,11 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> Result<usize, Errno> {
     call!(SYS_sendto, fd, bytes.as_ptr(), bytes.len(), libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
+/// recvmsg(2).
+pub fn receive_message(fd: RawFd, message: *mut libc::msghdr, flags: c_int) -> Result<usize, Errno> {
+    call!(SYS_recvmsg, fd, message, flags)
+}
+
 /// A control message with one fd (unix(7), SCM_RIGHTS), in words of a little-endian machine.
 const RIGHTS_LEN: usize = size_of::<libc::cmsghdr>() + size_of::<RawFd>();
 const RIGHTS_KIND: u64 = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;

@@ -109,6 +109,10 @@ uint64_t fill_up(int fd);                                 // sends zeros until n
 void count_signal(int number, int flags);               // installs a handler that only counts
 extern volatile sig_atomic_t signals_seen;
 
+// Runs this program anew, in the same process; the same case begins again, and is told of a descriptor.
+void renew(int fd) __attribute__((noreturn));
+int renewed(void); // the descriptor, or -1 the first time
+
 // Prints what poll, ppoll, select, pselect and epoll say of the descriptor without waiting.
 void say_readiness(const char *label, int fd);
 // Prints the names of poll's bits.

@@ -5,7 +5,7 @@ use crate::fd_table::{self, Entry};
 use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use crate::{children, fork, sys};
+use crate::{children, escape, fork, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -179,6 +179,10 @@ pub fn duplicate(fd: RawFd, entry: Entry, floor: libc::c_long, cloexec: bool) ->
     let command = if cloexec || is_placeholder { libc::F_DUPFD_CLOEXEC } else { libc::F_DUPFD };
     let copy = sys::fcntl(fd, command, floor)?;
     attach_copy(&mut world, copy, entry, is_placeholder, cloexec);
+    drop(world);
+    if copy <= libc::STDERR_FILENO {
+        escape::release(copy);
+    }
     Ok(copy)
 }
 
@@ -215,6 +219,10 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
 /// # Errors
 /// `EBADF`; `EINVAL`: unknown flags; what dup3(2) says.
 pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
+    if to <= libc::STDERR_FILENO {
+        // The C library reads and writes the standard streams by itself.
+        escape::release(fd);
+    }
     let (source, target) = (fd_table::used(fd), fd_table::get(to));
     if fd_table::is_hidden(fd) || target == Some(Entry::Internal) {
         return Err(Errno::EBADF);

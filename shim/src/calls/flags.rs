@@ -3,7 +3,7 @@
 use super::duplicate;
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
-use crate::{clock, inherited, world};
+use crate::{adopt, clock, inherited, world};
 use libc::{FD_CLOEXEC, FIONBIO, FIONREAD, O_NONBLOCK, O_RDWR, TIOCOUTQ, c_int, c_long, c_ulong};
 use stack::Errno;
 use stack::slab::Key;
@@ -58,7 +58,11 @@ fn set_nonblocking(key: Key, nonblocking: bool) -> Result<Option<()>, Errno> {
     description.nonblocking = nonblocking;
     match description.role {
         Role::Undecided | Role::Relay(_) => Ok(None),
-        Role::Flow(_) | Role::Listener(_) => Ok(Some(())),
+        Role::Listener(_) => {
+            description.fds.first().into_iter().for_each(|&fd| adopt::hide_nonblocking(fd, !nonblocking));
+            Ok(Some(()))
+        }
+        Role::Flow(_) => Ok(Some(())),
     }
 }
 

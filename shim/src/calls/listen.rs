@@ -3,7 +3,7 @@
 use crate::description::{Description, Listener, Role};
 use crate::sys::AddressBuffer;
 use crate::world::{self, World};
-use crate::{args, attach, epoll, sys};
+use crate::{adopt, args, attach, epoll, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -59,17 +59,17 @@ fn listen_too(world: &mut World, fd: RawFd, key: Key, backlog: usize) -> Result<
     }
     // accept(2) looks at the shadow after the stack's own queue, and must not wait in it.
     sys::set_nonblocking(fd, true)?;
-    let listener = Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None };
     let description = world.description(key)?;
-    description.role = Role::Listener(listener);
+    description.role = Role::Listener(Listener::new(backlog));
     description.settings.v6only |= is_one_v6(name);
+    adopt::hide_nonblocking(fd, !description.nonblocking);
     world.has_new_listeners = true;
     epoll::watch_new_listener(world, key);
     Ok(())
 }
 
 /// Where the kernel's socket listens.
-fn name(fd: RawFd) -> Result<SocketAddr, Errno> {
+pub fn name(fd: RawFd) -> Result<SocketAddr, Errno> {
     let mut name: AddressBuffer = [0; size_of::<AddressBuffer>()];
     let len = sys::socket_name(fd, &mut name)?;
     args::parse_address(&name[..len]).ok_or(Errno::EAFNOSUPPORT)

@@ -88,6 +88,22 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
     Ok(true)
 }
 
+/// Keeps what `kernel` (the value of an option) remembers of a socket that was made by another program.
+pub fn recall(description: &mut Description, kernel: impl Fn(c_int, c_int, &mut [u8]) -> Option<usize>) {
+    let tcp = [libc::TCP_NODELAY, libc::TCP_KEEPIDLE, libc::TCP_KEEPINTVL, libc::TCP_KEEPCNT, libc::TCP_USER_TIMEOUT];
+    let rest = [libc::TCP_CORK, libc::TCP_CONGESTION, libc::TCP_SYNCNT, libc::TCP_LINGER2, libc::TCP_DEFER_ACCEPT];
+    let tcp = tcp.into_iter().chain(rest).map(|name| (libc::IPPROTO_TCP, name));
+    let socket = [libc::SO_KEEPALIVE, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_LINGER, libc::SO_REUSEADDR];
+    let socket = socket.into_iter().map(|name| (libc::SOL_SOCKET, name));
+    for (level, name) in tcp.chain(socket).chain([(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)]) {
+        let mut value = [0; 16];
+        if let Some(len) = kernel(level, name, &mut value) {
+            // What the kernel says is a value that it has taken.
+            let _ = keep(description, level, name, &value[..len]);
+        }
+    }
+}
+
 /// Linux's bounds for the times and the number of keepalive probes: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPCNT.
 const KEEPALIVE_S_MAX: c_int = 32_767;
 const KEEPALIVE_PROBES_MAX: c_int = 127;

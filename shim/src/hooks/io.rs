@@ -4,9 +4,8 @@ use crate::args::{self, Answer};
 use crate::calls::{receive, send, sendfile};
 use crate::export::{__read_chk as read_chk, __recv_chk as recv_chk, __recvfrom_chk as recvfrom_chk};
 use crate::limits::DISCARD_LEN_MAX;
-use crate::memory;
 use crate::pieces::{self, Pieces};
-use crate::ret;
+use crate::{adopt, escape, fd_table, fork, memory, ret, rights, sys, thread};
 use libc::{MSG_TRUNC, c_int, c_void, iovec, msghdr, off_t, off64_t, size_t, sockaddr, socklen_t, ssize_t};
 use stack::Errno;
 use stack::slab::Key;
@@ -73,6 +72,36 @@ unsafe fn receive_message(socket: Key, message: *mut msghdr, flags: c_int) -> Re
     // SAFETY: the caller's promise.
     unsafe { args::finish_message(message, flags)? };
     Ok(received)
+}
+
+/// The fds that come or go with a message. Where it cannot be read, the kernel says so.
+///
+/// # Safety
+/// Nobody writes to the message.
+unsafe fn rights(message: *const msghdr) -> Vec<c_int> {
+    // SAFETY: `value` looks whether it is there.
+    let Ok(message) = (unsafe { args::value(message) }) else { return Vec::new() };
+    // SAFETY: the caller's promise.
+    let control = unsafe { args::bytes(message.msg_control, message.msg_controllen) };
+    control.map(rights::fds).unwrap_or_default()
+}
+
+/// Receives a message of the kernel's, if fds may come with it; `None` if not.
+///
+/// # Safety
+/// As for `receive_message`.
+unsafe fn receive_rights(fd: c_int, message: *mut msghdr, flags: c_int) -> Option<Result<usize, Errno>> {
+    // SAFETY: `value` looks whether it is there.
+    let has_room = unsafe { args::value(message) }.is_ok_and(|message| message.msg_controllen > 0);
+    if !has_room || !fork::is_served() || thread::is_inside() {
+        return None;
+    }
+    let received = sys::receive_message(fd, message, flags);
+    if received.is_ok() {
+        // SAFETY: the caller's promise.
+        unsafe { rights(message) }.into_iter().for_each(adopt::adopt);
+    }
+    Some(received)
 }
 
 /// readv(2): of nothing as read(2).
@@ -160,9 +189,12 @@ export! {
 
     /// recvmsg(2).
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::recvmsg {
-        let socket = socket!(fd);
+        let Some(socket) = fd_table::serve(fd) else {
+            // SAFETY: recvmsg(2): `message` is one.
+            return ret::count(unsafe { receive_rights(fd, message, flags)? });
+        };
         // SAFETY: recvmsg(2): `message` is one.
-        ret::count(unsafe { receive_message(socket, message, flags) })
+        ret::count(socket.and_then(|socket| unsafe { receive_message(socket, message, flags) }))
     }
 
     /// readv(2).
@@ -197,10 +229,14 @@ export! {
 
     /// sendmsg(2).
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t = libc::sendmsg {
-        let socket = socket!(fd);
+        let Some(socket) = fd_table::serve(fd) else {
+            // SAFETY: sendmsg(2): `message` is one.
+            unsafe { rights(message) }.into_iter().for_each(escape::release);
+            return None;
+        };
         // SAFETY: sendmsg(2): `message` is one.
         let message = unsafe { pieces::message(message) };
-        ret::count(message.and_then(|(_, pieces)| send::send(socket, pieces, flags)))
+        ret::count(socket.and_then(|socket| send::send(socket, message?.1, flags)))
     }
 
     /// writev(2).

@@ -10,7 +10,9 @@ mod name;
 mod option;
 mod poll;
 mod process;
+mod program;
 mod socket;
+mod stream;
 mod syscall;
 
 /// Looks up the next definitions of all of them.
@@ -22,6 +24,11 @@ pub fn resolve() {
     option::resolve();
     poll::resolve();
     process::resolve();
+    process::resolve_forwards();
+    program::resolve();
+    program::resolve_forwards();
     socket::resolve();
+    stream::resolve();
+    stream::resolve_forwards();
     syscall::resolve();
 }

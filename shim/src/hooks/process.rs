@@ -1,6 +1,6 @@
-//! _exit(2), and what gives up privileges: setuid(2) and its variants.
+//! _exit(2), vfork(2), and what gives up privileges: setuid(2) and its variants.
 
-use crate::{attach, exit};
+use crate::{attach, exit, fork};
 use libc::{c_int, uid_t};
 
 /// What a function returns: a way to write `!`, which stable Rust has no other name for.
@@ -44,4 +44,13 @@ export! {
         attach::before_privileges_change();
         None
     }
+}
+
+forward! {
+    /// vfork(2), which POSIX lets be fork(2): a child that shares our memory could not be given its parent's flows.
+    fn vfork(_none) = {
+        if fork::child_needs_memory() {
+            return libc::fork as *const () as usize;
+        }
+    };
 }

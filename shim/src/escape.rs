@@ -1,0 +1,48 @@
+//! What leaves our sight: another program's hands (exec(3), posix_spawn(3), unix(7)'s SCM_RIGHTS) and the C library's own
+//! calls on a standard stream or a FILE. A flow that goes there goes as a relay.
+
+use crate::description::Role;
+use crate::fd_table::{self, Entry};
+use crate::{fork, inherited, relay, sys, thread, world};
+use std::os::fd::RawFd;
+
+/// The flow at `fd`, if it is one, is the kernel's from now on, at all of its fds.
+pub fn release(fd: RawFd) {
+    if !fork::is_served() {
+        return;
+    }
+    match fd_table::get(fd) {
+        Some(Entry::Inherited(key)) => inherited::obtain(key),
+        Some(Entry::Socket(key)) => {
+            let Ok(mut world) = world::enter() else { return };
+            let is_flow = world.description(key).is_ok_and(|description| matches!(description.role, Role::Flow(_)));
+            if is_flow {
+                match relay::hand_over(&mut world, key) {
+                    Ok(other) => sys::close(other),
+                    Err(error) => tracing::warn!(%error, "a connection is lost to another program or a stream"),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Before another program is started, in a new process or in this one: what it inherits, it inherits from the kernel.
+pub fn before_program() {
+    if !fork::is_served() || thread::is_inside() {
+        return;
+    }
+    // What is released is not ours any more, so the list is made before.
+    let fds: Vec<RawFd> =
+        fd_table::ours_in(0..=usize::MAX).filter(|(fd, entry)| is_passed_on(*fd, *entry)).map(|(fd, _)| fd).collect();
+    fds.into_iter().for_each(release);
+}
+
+/// Whether another program would have this fd, and it is more than the kernel's.
+fn is_passed_on(fd: RawFd, entry: Entry) -> bool {
+    let closes_on_exec = || match fd_table::placeholder_cloexec(fd) {
+        Some(cloexec) => cloexec,
+        None => sys::fcntl(fd, libc::F_GETFD, 0).is_ok_and(|flags| flags & libc::FD_CLOEXEC != 0),
+    };
+    matches!(entry, Entry::Socket(_) | Entry::Inherited(_)) && !closes_on_exec()
+}
