@@ -17,6 +17,7 @@ use crate::rx::Before;
 use crate::slab::Key;
 use crate::socket::ip::{IpOptions, MtuDiscovery};
 use crate::socket::tcp::{TcpOptions, TcpState};
+use crate::tally::Tally;
 use crate::timestamps::OPTION_LEN;
 use crate::wire_state::WireState;
 use crate::{Errno, Instant};
@@ -58,6 +59,8 @@ pub struct Flow {
     pub challenged_at: Option<Instant>,
     /// Segments that were sent again.
     pub retransmissions: u32,
+    /// What it has sent and received.
+    pub tally: Tally,
     /// How to reach the peer, once it is known, with the generation of the routes that said so.
     pub next_hop: Option<(NextHop, u64)>,
     /// The link that it uses: the one that its last segment came by.
@@ -116,6 +119,7 @@ impl Flow {
             cork: Cork::new(),
             challenged_at: None,
             retransmissions: 0,
+            tally: Tally::default(),
             next_hop: None,
             link: LinkId(0),
             interface: 0,
@@ -152,6 +156,7 @@ impl Flow {
         self.cork.clear();
         self.challenged_at = None;
         self.retransmissions = 0;
+        self.tally = Tally::default();
         self.next_hop = None;
         self.path_mtu = None;
         self.claim = None;
@@ -298,6 +303,7 @@ impl Flow {
         let again = self.wire.sent(packet, segment, now);
         counters.retransmissions += u64::from(again);
         self.retransmissions += u32::from(again);
+        self.tally.sent(segment, again);
         self.patience.follow(&self.wire, now);
         self.acks.sent(segment.payload_len > 0 && !again, now);
         packet::seal(packet, segment);
@@ -309,7 +315,9 @@ impl Flow {
         let arrived = self.socket().recv_queue() - before.recv_queue;
         let fin = !self.peer_closed && has_peer_closed(self.socket().state());
         if before.state != State::Listen && before.state != State::SynSent {
-            self.wire.taken(before.rcv_nxt, arrived as u32 + u32::from(fin));
+            let len = arrived as u32 + u32::from(fin);
+            self.wire.taken(before.rcv_nxt, len);
+            self.tally.bytes_received += u64::from(len);
         }
     }
 

@@ -42,6 +42,7 @@ pub mod socket;
 pub mod stack;
 mod syn_cookie;
 mod syn_queue;
+mod tally;
 mod tcp_error;
 mod tcp_options;
 mod time_wait;

@@ -106,6 +106,7 @@ impl Stack {
             return self.receive_without_flow(received, now);
         }
         let options = Options::of(received.packet, &received.segment);
+        let una = flow.wire.snd_una();
         match acceptance::accept(&flow.wire, before.state, &received.segment, options.timestamp, now) {
             Acceptance::Take => {}
             verdict => return self.turn_away(key, verdict, &received, now),
@@ -122,6 +123,10 @@ impl Stack {
             Admission::Beyond => return self.counters.drop_beyond_window += 1,
         }
         flow.patience.heard(&flow.wire, now);
+        flow.tally.received(&received.segment, flow.wire.sack.is_unanswered());
+        if before.state != State::SynReceived {
+            flow.tally.bytes_acked += u64::from(flow.wire.snd_una().wrapping_sub(una));
+        }
         flow.soft_error = None;
         if received.segment.has(SYN) {
             flow.loss.set_mss(flow.send_mss(self.interfaces[flow.interface].mtu));
@@ -226,6 +231,7 @@ impl Stack {
     fn acknowledge(&mut self, key: Key, received: &Received<'_>, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let stands = flow.wire.bare_ack(&flow.key, now);
+        flow.tally.answered();
         self.reply(received, &stands, now);
     }
 

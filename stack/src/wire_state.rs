@@ -106,6 +106,16 @@ impl WireState {
         (self.right_edge.wrapping_sub(self.rcv_nxt) as i32).max(0) as u32
     }
 
+    /// SND.UNA.
+    pub fn snd_una(&self) -> u32 {
+        self.snd_una
+    }
+
+    /// SND.WND, in bytes.
+    pub fn send_window(&self) -> u32 {
+        self.snd_wnd
+    }
+
     /// The number of the first byte that was sent and not acknowledged.
     pub fn oldest_unacknowledged(&self) -> Option<u32> {
         (self.sent && self.snd_una != self.snd_nxt).then_some(self.snd_una)

@@ -3,8 +3,8 @@
 
 use userstack_tests::{Family, Hosts, Program, Stack};
 
-/// Prints what the connection that is its end of `talk` has agreed on: tcpi_options, whether both ends scale, the
-/// segment size, and whether the round trip was measured.
+/// Talks, and prints how much went either way and what the two ends have agreed on: tcpi_options, the segment sizes, and
+/// whether the round trip was measured.
 const TALK: &str = "
 import socket, struct, sys
 def talk(peer):
@@ -13,8 +13,10 @@ def talk(peer):
         left = 5000
         while left > 0:
             left -= len(peer.recv(left))
-    info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
+    info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 248)
     words = struct.unpack_from('24I', info, 8)
+    # The FIN counts, and may have come.
+    print('received', struct.unpack_from('Q', info, 128)[0] // 10 * 10)
     print('options', info[5], 'mss', words[2], 'advertised', words[19], 'measured', words[15] > 0, flush=True)
 ";
 

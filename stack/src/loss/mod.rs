@@ -79,6 +79,33 @@ pub struct Path {
     pub window: u32,
     /// The slow start threshold, in segments; `u32::MAX` before the first loss.
     pub threshold: u32,
+    /// The least round trip; zero before the first measurement.
+    pub round_trip_min: Duration,
+    /// What it is recovering from.
+    pub recovery: Recovery,
+    /// Bytes that have arrived beyond the first that has not, and bytes that are taken to be lost.
+    pub sacked: u32,
+    /// See `sacked`.
+    pub lost: u32,
+    /// Timeouts since something was acknowledged.
+    pub timeouts: u32,
+    /// All timeouts.
+    pub timeouts_total: u16,
+    /// How often the peer has said that bytes came twice (RFC 2883).
+    pub duplicates: u32,
+}
+
+/// What a flow is recovering from, with the numbers of TCP_INFO's `tcpi_ca_state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// Nothing.
+    None = 0,
+    /// Nothing yet, but segments have arrived in another order than they were sent in.
+    Disorder = 1,
+    /// A loss that was noticed by what arrived.
+    Loss = 3,
+    /// A loss that the timer has noticed.
+    Timeout = 4,
 }
 
 /// What a flow has under way.
@@ -118,6 +145,9 @@ pub struct Loss {
     /// When the retransmission timer was started, and how often it has fired since something was acknowledged.
     timer_from: Instant,
     backoff: u32,
+    timeouts_total: u16,
+    /// D-SACK blocks of the peer's.
+    duplicates: u32,
     /// It has fired so often that the path may be a black hole.
     stuck: bool,
     last_sent: Instant,
@@ -159,6 +189,8 @@ impl Loss {
             probe: Probe::None,
             timer_from: Instant::ZERO,
             backoff: 0,
+            timeouts_total: 0,
+            duplicates: 0,
             stuck: false,
             last_sent: Instant::ZERO,
             timed: None,
@@ -179,7 +211,24 @@ impl Loss {
             timeout: self.rtt.timeout(),
             window: self.congestion.window() as u32,
             threshold: self.congestion.threshold() as u32,
+            round_trip_min: self.rtt.minimum(),
+            recovery: match self.phase {
+                Phase::Open if self.board.is_empty() && self.duplicate_acks == 0 => Recovery::None,
+                Phase::Open => Recovery::Disorder,
+                Phase::Recovery => Recovery::Loss,
+                Phase::Loss => Recovery::Timeout,
+            },
+            sacked: self.board.bytes(),
+            lost: self.lost_bytes(),
+            timeouts: self.backoff,
+            timeouts_total: self.timeouts_total,
+            duplicates: self.duplicates,
         }
+    }
+
+    /// When bytes were sent for the first time last.
+    pub fn last_sent(&self) -> Instant {
+        self.last_sent
     }
 
     /// How many bytes a segment carries at most.
@@ -246,6 +295,7 @@ impl Loss {
         let bare = segment.payload_len == 0 && !segment.has(SYN | FIN);
         let repeats = bare && segment.ack == self.una && self.flight() > 0 && !after(wire.rcv_nxt, segment.seq);
         let spurious_probe = self.absorb(options, segment.ack);
+        self.duplicates = self.duplicates.wrapping_add(spurious_probe.into());
         if after(segment.ack, self.una) {
             let age_ms = options.timestamp.and_then(|timestamp| wire.timestamps.age_ms(timestamp.echo, now));
             self.advance(segment.ack, spurious_probe, age_ms, now);
@@ -399,17 +449,21 @@ impl Loss {
         self.una.wrapping_add(self.mss.min(self.flight()))
     }
 
-    /// Up to where may be sent: RFC 6675's `pipe` is filled up to the congestion window, first with what is lost,
-    /// then with what is new.
-    fn allowed(&self) -> u32 {
-        let arrived = if self.sack { self.board.bytes() } else { self.duplicate_acks.saturating_mul(self.mss) };
-        let mut lost = 0;
-        let mut from = self.resent_below;
+    /// How much is lost and was not sent again.
+    fn lost_bytes(&self) -> u32 {
+        let (mut lost, mut from) = (0, self.resent_below);
         while let Some((start, end)) = self.board.hole(from, self.lost_below) {
             lost += end.wrapping_sub(start);
             from = end;
         }
-        let pipe = self.flight().saturating_sub(arrived.saturating_add(lost));
+        lost
+    }
+
+    /// Up to where may be sent: RFC 6675's `pipe` is filled up to the congestion window, first with what is lost,
+    /// then with what is new.
+    fn allowed(&self) -> u32 {
+        let arrived = if self.sack { self.board.bytes() } else { self.duplicate_acks.saturating_mul(self.mss) };
+        let pipe = self.flight().saturating_sub(arrived.saturating_add(self.lost_bytes()));
         let mut room = self.window_bytes().saturating_sub(pipe);
         if self.missing().is_some_and(|(start, _)| start == self.una) {
             // RFC 6675, 5, step 4.3: the first retransmission waits for nothing.

@@ -95,6 +95,7 @@ impl Loss {
             self.board.clear();
         }
         self.backoff += 1;
+        self.timeouts_total = self.timeouts_total.saturating_add(1);
         self.stuck = self.backoff > BLACK_HOLE_RETRIES;
         self.all_is_lost(now);
     }

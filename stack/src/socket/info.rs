@@ -2,8 +2,9 @@
 
 use super::FlowId;
 use super::tcp::TcpState;
-pub use crate::loss::Path;
+pub use crate::loss::{Path, Recovery};
 use crate::stack::Stack;
+pub use crate::tally::Tally;
 use crate::{Duration, Instant};
 
 /// A flow as it stands.
@@ -23,8 +24,18 @@ pub struct TcpInfo {
     pub retransmissions: u32,
     /// The path's MTU, in bytes.
     pub path_mtu: u32,
-    /// Round trips and congestion control.
+    /// Round trips, congestion control and recovery.
     pub path: Path,
+    /// What was sent and received so far.
+    pub tally: Tally,
+    /// Bytes that are queued and were not sent.
+    pub unsent: u32,
+    /// The peer's window, and ours as the peer knows it, in bytes.
+    pub send_window: u32,
+    /// See `send_window`.
+    pub receive_window: u32,
+    /// How long ago bytes were sent for the first time last; zero if none were.
+    pub since_sent: Duration,
     /// How long ago the latest bytes came; zero if none did.
     pub since_data: Duration,
     /// How long ago the peer was last heard.
@@ -59,6 +70,13 @@ impl Stack {
             retransmissions: flow.retransmissions,
             path_mtu: mtu as u32,
             path: flow.loss.path(),
+            tally: flow.tally,
+            unsent: (flow.socket().send_queue() + flow.cork.len()).saturating_sub(flow.loss.flight() as usize) as u32,
+            send_window: flow.wire.send_window(),
+            receive_window: flow.wire.advertised_window(),
+            since_sent: Some(flow.loss.last_sent())
+                .filter(|&at| at > Instant::ZERO)
+                .map_or(Duration::ZERO, |at| now - at),
             since_data: flow.acks.received_at().map_or(Duration::ZERO, |at| now - at),
             since_heard: now - flow.patience.heard_at(),
             timestamps: flow.wire.timestamps.recent.is_some(),
