@@ -97,17 +97,19 @@ ratio() {
 }
 
 # share TITLE STACK STACK SEED: two flows into the bottleneck at once; a line of its samples: what each received after the
-# warm-up.
+# warm-up. Two of the same stack are served by one process, since a queue of the interface has one owner.
 share() {
-    local rates=()
+    local rates=() times=(-R -t "$share_seconds" -O "$warm_up")
     set_line "${bottleneck[@]}" --seed "$4"
     start_iperf "$2" 5201
-    start_iperf "$3" 5202
-    exec {first}< <(receive 5201 -R -t "$share_seconds" -O "$warm_up")
-    rates=("$(receive 5202 -R -t "$share_seconds" -O "$warm_up")" "$(cat <&"$first")")
-    exec {first}<&-
+    if [[ $2 == "$3" ]]; then
+        mapfile -t rates < <(receive 5201 "${times[@]}" -P 2)
+    else
+        start_iperf "$3" 5202
+        mapfile -t rates < <(receive 5201 "${times[@]}" & receive 5202 "${times[@]}" >"$second"; wait; cat "$second")
+    fi
     stop_iperf
-    echo "$1|${rates[1]}|${rates[0]}" >>"$shares"
+    echo "$1|${rates[0]:-0}|${rates[1]:-0}" >>"$shares"
 }
 
 print_shares() {
@@ -145,10 +147,10 @@ require_commands ip=iproute2 ss=iproute2 ethtool=ethtool iperf3=iperf3 taskset=u
 build_library
 (cd "$root" && cargo build --release --quiet --package userstack-bench)
 
-samples=$(mktemp) shares=$(mktemp)
+samples=$(mktemp) shares=$(mktemp) second=$(mktemp)
 clean_up() {
     remove_pair
-    rm -f "$samples" "$shares"
+    rm -f "$samples" "$shares" "$second"
 }
 clean_up_with clean_up
 make_line

@@ -345,6 +345,31 @@ fn rfc9293_3_8_6_a_window_that_is_taken_back_is_probed() {
     assert_eq!(peer.script.stack.flow_count(), 0);
 }
 
+/// A segment that was overtaken says what the window was: not what it is.
+#[test]
+fn rfc9293_3_10_7_4_an_overtaken_segment_does_not_open_the_window() {
+    let (mut peer, flow) = accepted();
+    peer.script.stack.tcp_send(flow, b"sent").unwrap();
+    peer.turn();
+    peer.replies();
+    peer.rcv_nxt = peer.rcv_nxt.wrapping_add(4);
+    let closed = TcpRepr { seq_number: number(peer.seq.wrapping_add(4)), window_len: 0, ..peer.ack() };
+    peer.send(closed);
+    peer.script.stack.tcp_send(flow, &[7; 2_000]).unwrap();
+    peer.turn();
+    let probe = peer.only();
+    assert_eq!(probe.payload.len(), 1);
+    // With an ACK of before, and with the same.
+    for ack in [peer.rcv_nxt.wrapping_sub(4), peer.rcv_nxt] {
+        let payload: &[u8] = if ack == peer.rcv_nxt { b"cd" } else { b"ab" };
+        peer.send(TcpRepr { ack_number: Some(number(ack)), payload, ..peer.ack() });
+        peer.seq += 2;
+        assert!(peer.silence(SECOND / 10).iter().all(|seen| seen.payload.is_empty()));
+    }
+    peer.send(peer.ack());
+    assert!(peer.replies().len() > 1);
+}
+
 /// The peer contradicts itself: bytes have come that lie behind its FIN.
 #[test]
 fn rfc9293_3_10_7_4_a_fin_in_front_of_bytes_ends_the_stream_where_it_stands() {

@@ -2,6 +2,7 @@
 
 use crate::sim::pattern;
 use smoltcp::wire::{IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket};
+use std::fmt::{self, Debug, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
 pub const FIN: u8 = 0x01;
@@ -24,7 +25,6 @@ pub struct Shape {
 }
 
 /// What a frame says.
-#[derive(Debug)]
 pub struct Parsed {
     pub from: SocketAddr,
     pub to: SocketAddr,
@@ -39,6 +39,13 @@ pub struct Parsed {
     pub echo: Option<u32>,
     pub payload: Vec<u8>,
     pub checksums_hold: bool,
+}
+
+impl Debug for Parsed {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Parsed { seq, ack, flags, window, .. } = self;
+        write!(f, "seq {seq} ack {ack} flags {flags:#x} window {window}, {} bytes", self.payload.len())
+    }
 }
 
 /// An Ethernet frame with a segment whose checksums hold.

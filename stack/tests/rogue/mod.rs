@@ -51,16 +51,17 @@ struct Coverage {
 
 impl Coverage {
     fn new() -> Self {
-        Coverage { there: vec![false; STREAM_MAX], contiguous: 0 }
+        Coverage { there: Vec::new(), contiguous: 0 }
     }
 
     fn add(&mut self, at: u32, len: usize) {
-        for index in (0..len as u32).map(|next| at.wrapping_add(next) as usize) {
-            if let Some(there) = self.there.get_mut(index) {
-                *there = true;
+        for index in (0..len as u32).map(|next| at.wrapping_add(next) as usize).filter(|&index| index < STREAM_MAX) {
+            if self.there.len() <= index {
+                self.there.resize(index + 1, false);
             }
+            self.there[index] = true;
         }
-        while self.there[self.contiguous] {
+        while self.there.get(self.contiguous) == Some(&true) {
             self.contiguous += 1;
         }
     }
