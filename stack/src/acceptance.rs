@@ -20,14 +20,15 @@ pub enum Acceptance {
     Take,
     /// It is dropped, and answered with a challenge ACK: a peer that meant it sends a RST with the exact number.
     Challenge,
-    /// It is dropped, and answered with an ACK: by its timestamp it has been under way for too long (PAWS).
+    /// It is dropped, and answered with an ACK: by its timestamp it has been under way for too long (PAWS), or nothing of
+    /// it is in the window.
     Old,
     /// It is dropped.
     Ignore,
 }
 
-/// Judges a segment by its flow's state and numbers. Where it is out of the window and nothing else, smoltcp knows
-/// what to do.
+/// Judges a segment by its flow's state and numbers. What smoltcp would drop must not get past here: the front would
+/// believe its ACK and window, and smoltcp not.
 pub fn accept(
     wire: &WireState,
     state: State,
@@ -52,6 +53,9 @@ pub fn accept(
     }
     if state == State::SynReceived {
         return Acceptance::Take;
+    }
+    if !segment.has(SYN) && !wire.is_acceptable(segment) {
+        return Acceptance::Old;
     }
     // RFC 5961, 4.2 and 5.2; and what stands behind the peer's FIN, which smoltcp would hand over.
     let is_wrong = segment.has(SYN)

@@ -218,7 +218,10 @@ impl Stack {
                 self.acknowledge(key, received, now);
             }
             // As in Linux: bytes are sent again only so often as their sender's timer allows.
-            Acceptance::Old if received.segment.payload_len > 0 => self.acknowledge(key, received, now),
+            Acceptance::Old if received.segment.sequence_len() > 0 => {
+                flow.wire.came_twice(&received.segment);
+                self.acknowledge(key, received, now);
+            }
             Acceptance::Old if acceptance::is_spaced(flow.challenged_at, now) => {
                 flow.challenged_at = Some(now);
                 self.acknowledge(key, received, now);

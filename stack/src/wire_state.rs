@@ -158,6 +158,17 @@ impl WireState {
         seq.wrapping_sub(self.rcv_nxt) < self.advertised_window()
     }
 
+    /// Whether something of a segment is in the receive window (RFC 9293, 3.10.7.4, the first check), or at its start where
+    /// it is closed.
+    pub fn is_acceptable(&self, segment: &Segment) -> bool {
+        let end = segment.seq.wrapping_add(segment.payload_len.into());
+        let has_fin_next = segment.has(FIN) && end == self.rcv_nxt;
+        match segment.payload_len {
+            0 => segment.seq == self.rcv_nxt || self.is_in_window(segment.seq),
+            _ => after(self.right_edge, segment.seq) && (after(end, self.rcv_nxt) || has_fin_next),
+        }
+    }
+
     /// Whether `ack` may be the peer's: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT (RFC 5961, 5.2).
     pub fn may_acknowledge(&self, ack: u32) -> bool {
         let oldest = self.snd_una.wrapping_sub(self.snd_wnd_max);
@@ -314,6 +325,13 @@ impl WireState {
             self.sack.received(segment.seq, segment.seq.wrapping_add(segment.payload_len.into()), self.rcv_nxt);
         }
         admission
+    }
+
+    /// A segment is dropped because its bytes have come before.
+    pub fn came_twice(&mut self, segment: &Segment) {
+        if segment.payload_len > 0 && after(self.rcv_nxt, segment.seq) {
+            self.sack.received(segment.seq, segment.seq.wrapping_add(segment.payload_len.into()), self.rcv_nxt);
+        }
     }
 
     fn keep_window(&self, packet: &mut [u8], segment: &mut Segment) {
