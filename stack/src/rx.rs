@@ -15,7 +15,7 @@ use crate::tcp_options::Options;
 use crate::time_wait::{Closed, Verdict, after};
 use crate::timestamps::Clock;
 use crate::wire_state::{Admission, WireState};
-use crate::{Errno, Instant, answer, datagram};
+use crate::{Duration, Errno, Instant, answer, datagram};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
 
@@ -140,7 +140,8 @@ impl Stack {
         let is_large = usize::from(received.segment.payload_len) > link_mtu;
         let has_bytes = received.segment.payload_len > 0;
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
-        flow.socket_mut().set_ack_delay(ack_delay.filter(|_| !is_large));
+        // Not None: smoltcp would leave a timer alone that runs already, and every second segment unanswered till then.
+        flow.socket_mut().set_ack_delay(Some(ack_delay.filter(|_| !is_large).unwrap_or(Duration::ZERO)));
         self.ingress(key, &mut received, now);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.follow_taken(&before);
