@@ -8,6 +8,7 @@ use crate::limits::{RESOLVE_LEN, RESOLVE_RETRY, SEGMENTS_PER_EGRESS, UNREACHABLE
 use crate::link::{Frame, Link};
 use crate::outside::{Hop, LinkId, NextHop};
 use crate::packet;
+use crate::rx::Before;
 use crate::slab::Key;
 use crate::stack::Stack;
 use smoltcp::iface::PollResult;
@@ -30,6 +31,8 @@ impl Stack {
     pub(crate) fn egress(&mut self, key: Key, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.dirty = false;
+        // Only with TCP_NOTSENT_LOWAT does it count for a writer whether bytes have left.
+        let before = flow.options.notsent_lowat().map(|_| Before::of(flow));
         self.widen_path_if_due(key, now);
         let mut sent = Sent::Yes;
         for _ in 0..SEGMENTS_PER_EGRESS {
@@ -37,6 +40,9 @@ impl Stack {
             if !matches!(sent, Sent::Yes) {
                 break;
             }
+        }
+        if let Some(before) = before {
+            self.report(key, before);
         }
         if matches!(sent, Sent::Yes | Sent::NoFrame) {
             if let Some(flow) = self.flows.get_mut(key)

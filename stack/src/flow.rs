@@ -335,7 +335,7 @@ impl Flow {
         if read_over {
             readiness |= Readiness::PEER_CLOSED;
         }
-        if write_over || has_room(socket) {
+        if write_over || (has_room(socket) && self.wakes_writer()) {
             readiness |= Readiness::WRITABLE;
         }
         if (read_over && write_over) || self.is_closed() {

@@ -50,6 +50,7 @@ mod timer_wheel;
 mod timestamps;
 mod tx;
 mod udp_sockets;
+mod unsent;
 mod wire_state;
 
 pub use errno::Errno;

@@ -8,9 +8,9 @@ mod sim;
 use script::{Heard, PEER, Script, only, segment, syn};
 use sim::SERVER;
 use smoltcp::wire::{TcpControl, TcpRepr};
-use stack::socket::FlowId;
 use stack::socket::tcp::{CongestionControl, TcpOptions, TcpState};
-use stack::{Duration, Errno};
+use stack::socket::{FlowId, Socket};
+use stack::{Duration, Errno, Readiness};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -185,6 +185,27 @@ fn msg_more_of_send_2_joins_what_two_calls_send() {
     script.now += SECOND / 100;
     assert_eq!(lens(&script.say(ack(&syn_ack, 1001, 11, b""))), [] as [usize; 0]);
     assert_eq!(lens(&script.wait(SECOND / 1000)), [4]);
+}
+
+#[test]
+fn tcp_notsent_lowat_bounds_what_waits_to_be_sent() {
+    let (mut script, flow, syn_ack) =
+        accepted(TcpOptions { notsent_lowat: 3000, nodelay: true, ..TcpOptions::default() });
+    let socket = Socket::Flow(flow);
+    script.stack.set_token(socket, 1);
+    // What leaves at once is no burden: nine full segments and a bit do, and no crumb of the tenth.
+    for unsent in [0, 0, 0, 0, 1540] {
+        assert_eq!(script.stack.tcp_room(flow), Ok(3000));
+        script.stack.tcp_send_part(flow, &[7; 3000], false).unwrap();
+        script.turn();
+        assert_eq!(script.stack.tcp_unsent(flow), unsent);
+    }
+    assert_eq!(script.stack.tcp_room(flow), Ok(1460));
+    assert!(!script.stack.readiness(socket).contains(Readiness::WRITABLE));
+    while script.stack.next_ready().is_some() {}
+    script.say(ack(&syn_ack, 1001, 3000, b""));
+    assert!(script.stack.next_ready().unwrap().rose.contains(Readiness::WRITABLE));
+    assert_eq!(script.stack.tcp_room(flow), Ok(3000));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 // The options of tcp(7) that shape what goes over the wire.
 #include "case.h"
+#include <linux/sockios.h>
 
 static void say_int(const char *label, int fd, int option)
 {
@@ -25,6 +26,7 @@ static void say_all(const char *label, int fd)
 	SAY(fd, TCP_SYNCNT);
 	SAY(fd, TCP_LINGER2);
 	SAY(fd, TCP_DEFER_ACCEPT);
+	SAY(fd, TCP_NOTSENT_LOWAT);
 }
 
 static void set_int(const char *label, int fd, int option, int value)
@@ -41,6 +43,7 @@ static void set_all(int fd)
 	SET(fd, TCP_SYNCNT, 3);
 	SET(fd, TCP_LINGER2, 9);
 	SET(fd, TCP_DEFER_ACCEPT, 4);
+	SET(fd, TCP_NOTSENT_LOWAT, 5000);
 	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
 }
 
@@ -245,6 +248,32 @@ static void read_in_pieces(void)
 	TRY(recv(fd, bytes, sizeof bytes, 0));
 }
 
+// A peer that does not read: what does not fit into its window stays within bounds.
+static void few_bytes_unsent(void)
+{
+	int fd = flow(), unsent = -1;
+	SET(fd, TCP_NOTSENT_LOWAT, 5000);
+	fill_up(fd);
+	ioctl(fd, SIOCOUTQNSD, &unsent);
+	printf("%s bytes are unsent\n", unsent < 200000 ? "few" : "many");
+	say_readiness("full", fd);
+	tell();
+	wait_for(fd, POLLOUT);
+	say_readiness("read", fd);
+	TRY(shutdown(fd, SHUT_WR));
+	await();
+}
+
+static void read_late(void)
+{
+	int fd = flow();
+	static char bytes[1 << 20];
+	await();
+	while (read(fd, bytes, sizeof bytes) > 0)
+		;
+	tell();
+}
+
 // Nobody pushes it, and after a while it leaves all the same.
 static void corked_for_a_while(void)
 {
@@ -271,6 +300,7 @@ const struct test_case cases[] = {
 	{"are_inherited", SERVED, are_inherited, open_and_say_segments},
 	{"deferred", SERVED, deferred, connect_and_send_late},
 	{"deferred_for_a_second", SERVED, deferred_for_a_second, connect_and_be_silent},
+	{"few_bytes_unsent", FLOW, few_bytes_unsent, read_late},
 	{"corked", FLOW, corked, read_in_pieces},
 	{"corked_for_a_while", FLOW, corked_for_a_while, read_all_of_it},
 	{0},

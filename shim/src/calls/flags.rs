@@ -75,7 +75,12 @@ pub enum Request {
     Readable,
     /// TIOCOUTQ, also called SIOCOUTQ.
     Unacknowledged,
+    /// SIOCOUTQNSD.
+    Unsent,
 }
+
+/// Of linux/sockios.h.
+const SIOCOUTQNSD: c_ulong = 0x894b;
 
 impl Request {
     /// The request, if it is one that we serve; all others are the kernel's.
@@ -84,6 +89,7 @@ impl Request {
             FIONBIO => Some(Request::SetNonblocking),
             FIONREAD => Some(Request::Readable),
             TIOCOUTQ => Some(Request::Unacknowledged),
+            SIOCOUTQNSD => Some(Request::Unsent),
             _ => None,
         }
     }
@@ -106,9 +112,11 @@ pub fn request(key: Key, request: Request, value: &mut c_int) -> Result<Option<(
     if world.is_rx_pending() {
         world.turn(clock::now());
     }
-    let (readable, unacknowledged) = world.stack().ok_or(Errno::EBADF)?.tcp_queued(id);
+    let stack = world.stack().ok_or(Errno::EBADF)?;
+    let (readable, unacknowledged) = stack.tcp_queued(id);
     *value = match request {
         Request::Readable => readable,
+        Request::Unsent => stack.tcp_unsent(id),
         _ => unacknowledged,
     } as c_int;
     Ok(Some(()))

@@ -65,6 +65,7 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.tcp.corked = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
+        (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => settings.tcp.notsent_lowat = args::option_int(value)? as u32,
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
             let name = value.split(|&byte| byte == 0).next().filter(|_| !value.is_empty()).ok_or(Errno::EINVAL)?;
             settings.tcp.congestion_control = CongestionControl::named(name).ok_or(Errno::ENOENT)?;
@@ -185,6 +186,7 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
         (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.tcp.keepalive_interval_s as c_int),
         (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => Value::int(settings.tcp.user_timeout_ms as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => Value::int(settings.tcp.notsent_lowat as c_int),
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Value::name(settings.tcp.congestion_control.name()),
         (libc::IPPROTO_TCP, libc::TCP_SYNCNT) => Value::int(settings.tcp.syn_retries().into()),
         (libc::IPPROTO_TCP, libc::TCP_LINGER2) => Value::int(settings.tcp.fin_wait_2_s()),

@@ -71,7 +71,7 @@ impl Stack {
             path_mtu: mtu as u32,
             path: flow.loss.path(),
             tally: flow.tally,
-            unsent: (flow.socket().send_queue() + flow.cork.len()).saturating_sub(flow.loss.flight() as usize) as u32,
+            unsent: flow.unsent_len() as u32,
             send_window: flow.wire.send_window(),
             receive_window: flow.wire.advertised_window(),
             since_sent: Some(flow.loss.last_sent())

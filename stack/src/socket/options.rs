@@ -47,6 +47,8 @@ pub struct TcpOptions {
     pub keepalive_probes: u32,
     /// TCP_USER_TIMEOUT, in milliseconds; 0 is the system's own times.
     pub user_timeout_ms: u32,
+    /// TCP_NOTSENT_LOWAT, in bytes; 0 is none.
+    pub notsent_lowat: u32,
     /// TCP_CONGESTION.
     pub congestion_control: CongestionControl,
     /// TCP_MAXSEG: the largest segment in either direction, in bytes of payload and options; 0 is what the path takes.
@@ -74,6 +76,7 @@ impl Default for TcpOptions {
             keepalive_interval_s: 75,
             keepalive_probes: 9,
             user_timeout_ms: 0,
+            notsent_lowat: 0,
             congestion_control: CongestionControl::Cubic,
             segment_max: 0,
             syn_retries: 0,
@@ -89,6 +92,11 @@ impl TcpOptions {
     /// TCP_USER_TIMEOUT, where it is set.
     pub(crate) fn user_timeout(&self) -> Option<Duration> {
         (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms.into()))
+    }
+
+    /// TCP_NOTSENT_LOWAT, where it bounds anything.
+    pub(crate) fn notsent_lowat(&self) -> Option<u32> {
+        Some(self.notsent_lowat).filter(|&lowat| lowat > 0 && lowat < u32::MAX)
     }
 
     /// How often a SYN is sent again.

@@ -260,8 +260,8 @@ impl Stack {
             return Err(Errno::EPIPE);
         }
         let socket = flow.socket();
-        let held = flow.cork.len();
-        if socket.may_send() { Ok(socket.send_capacity() - socket.send_queue() - held) } else { Err(Errno::EAGAIN) }
+        let room = socket.send_capacity() - socket.send_queue() - flow.cork.len();
+        if socket.may_send() { Ok(room.min(flow.unsent_room())) } else { Err(Errno::EAGAIN) }
     }
 
     /// Queues bytes and returns how many. They leave with the next `flush` or `poll`.
@@ -338,7 +338,8 @@ impl Stack {
     pub fn tcp_send_room(&self, flow: FlowId) -> Result<usize, Errno> {
         let flow = self.flows.get(flow.0).filter(|flow| !flow.is_write_over()).ok_or(Errno::EPIPE)?;
         let socket = flow.socket();
-        Ok(if flow.established { socket.send_capacity() - socket.send_queue() - flow.cork.len() } else { 0 })
+        let room = socket.send_capacity() - socket.send_queue() - flow.cork.len();
+        Ok(if flow.established { room.min(flow.unsent_room()) } else { 0 })
     }
 
     /// shutdown(2).
@@ -402,12 +403,14 @@ impl Stack {
     /// What setsockopt changed. The end of TCP_CORK lets go what waits, and so does TCP_NODELAY (tcp(7)).
     pub fn tcp_set_options(&mut self, flow: FlowId, options: TcpOptions) {
         if let Some(inner) = self.flows.get_mut(flow.0) {
-            let old = inner.options;
+            let (old, before) = (inner.options, Before::of(inner));
             let pushes = (old.corked && !options.corked) || (options.nodelay && !old.nodelay);
             inner.set_options(options);
             if pushes {
                 self.push(flow.0);
             }
+            // A higher TCP_NOTSENT_LOWAT wakes.
+            self.report(flow.0, before);
             self.mark_dirty(flow.0);
         }
     }
