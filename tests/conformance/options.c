@@ -95,6 +95,10 @@ static void say_options(const char *label, int fd)
 	SAY_OPTION(fd, IPPROTO_TCP, TCP_CORK);
 	SAY_OPTION(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT);
 	SAY_OPTION(fd, IPPROTO_TCP, TCP_USER_TIMEOUT);
+	SAY_OPTION(fd, IPPROTO_IP, IP_MTU_DISCOVER);
+	SAY_OPTION(fd, IPPROTO_IP, IP_RECVERR);
+	SAY_OPTION(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER);
+	SAY_OPTION(fd, IPPROTO_IPV6, IPV6_RECVERR);
 	struct timeval timeout = {-1, -1};
 	socklen_t len = sizeof timeout;
 	TRY(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, &len));
@@ -117,6 +121,11 @@ static void set_options(int fd)
 	TRY(setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &count, sizeof count));
 	TRY(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout));
 	TRY(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger));
+	int discovery = IP_PMTUDISC_PROBE;
+	TRY(setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &discovery, sizeof discovery));
+	TRY(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on));
+	TRY(setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &discovery, sizeof discovery));
+	TRY(setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on));
 }
 
 static void options_of_a_fresh_socket(void)
@@ -145,6 +154,12 @@ static void options_of_a_flow(void)
 	len = sizeof info;
 	TRY(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len));
 	TRY(info.tcpi_state);
+	TRY(info.tcpi_pmtu);
+	TRY(info.tcpi_snd_mss);
+	TRY(info.tcpi_advmss);
+	SAY_OPTION(fd, IPPROTO_TCP, TCP_MAXSEG);
+	SAY_OPTION(fd, IPPROTO_IP, IP_MTU);
+	SAY_OPTION(fd, IPPROTO_IPV6, IPV6_MTU);
 	tell();
 }
 
@@ -207,6 +222,10 @@ static void wrong_options(void)
 	TRY(getsockopt(fd, SOL_SOCKET, SO_TYPE, &value, &len));
 	value = 0;
 	TRY(setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &value, sizeof value));
+	value = IP_PMTUDISC_OMIT + 1;
+	TRY(setsockopt(fd, IPPROTO_IP, IP_MTU_DISCOVER, &value, sizeof value));
+	TRY(setsockopt(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, &value, sizeof value));
+	TRY(setsockopt(fd, IPPROTO_IP, IP_MTU, &value, sizeof value));
 	TRY(setsockopt(-1, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof value));
 	TRY(setsockopt(STDOUT_FILENO, SOL_SOCKET, SO_KEEPALIVE, &value, sizeof value));
 	TRY(getsockopt(STDOUT_FILENO, SOL_SOCKET, SO_TYPE, &value, &len));

@@ -12,6 +12,7 @@ use libc::{c_int, timeval};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::Socket;
+use stack::socket::ip::MtuDiscovery;
 use stack::socket::tcp::{CongestionControl, TcpOptions, TcpState};
 use std::ops::RangeInclusive;
 use std::os::fd::RawFd;
@@ -32,6 +33,8 @@ pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Resu
         Ok(false) => return passed::set(&mut world, fd, key, (level, name), value).map(Some),
         // The kernel may know an algorithm that we do not: it would not be what is served.
         Err(Errno::ENOENT) => return Err(Errno::ENOENT),
+        // A placeholder of the kernel's knows no IPv6.
+        Err(errno) if is_flow && level == libc::IPPROTO_IPV6 => return Err(errno),
         // The kernel's socket says what is wrong in its own words.
         Err(_) => return Ok(None),
     }
@@ -42,8 +45,9 @@ pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Resu
 /// Keeps the value of an option that concerns us; false if it does not.
 fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) -> Result<bool, Errno> {
     let is_flow = matches!(description.role, Role::Flow(_));
-    let settings = &mut description.settings;
+    let (settings, family) = (&mut description.settings, description.family);
     match (level, name) {
+        (libc::IPPROTO_IPV6, _) if family != libc::AF_INET6 => return Ok(false),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => settings.tcp.nodelay = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => settings.tcp.keepalive = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => {
@@ -63,6 +67,10 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
             settings.linger_s = (on != 0).then_some(seconds);
         }
         (libc::IPPROTO_TCP, libc::TCP_CORK) => settings.tcp.corked = args::option_int(value)? != 0,
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) => settings.tcp.v4.discovery = discovery(value)?,
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER) => settings.tcp.v6.discovery = discovery(value)?,
+        (libc::IPPROTO_IP, libc::IP_RECVERR) => settings.tcp.v4.errors_are_hard = args::option_int(value)? != 0,
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => settings.tcp.v6.errors_are_hard = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => settings.tcp.notsent_lowat = args::option_int(value)? as u32,
@@ -96,7 +104,9 @@ pub fn recall(description: &mut Description, kernel: impl Fn(c_int, c_int, &mut 
     let tcp = tcp.into_iter().chain(rest).map(|name| (libc::IPPROTO_TCP, name));
     let socket = [libc::SO_KEEPALIVE, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_LINGER, libc::SO_REUSEADDR];
     let socket = socket.into_iter().map(|name| (libc::SOL_SOCKET, name));
-    for (level, name) in tcp.chain(socket).chain([(libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)]) {
+    let v4 = [libc::IP_MTU_DISCOVER, libc::IP_RECVERR].map(|name| (libc::IPPROTO_IP, name));
+    let v6 = [libc::IPV6_V6ONLY, libc::IPV6_MTU_DISCOVER, libc::IPV6_RECVERR].map(|name| (libc::IPPROTO_IPV6, name));
+    for (level, name) in tcp.chain(socket).chain(v4).chain(v6) {
         let mut value = [0; 16];
         if let Some(len) = kernel(level, name, &mut value) {
             // What the kernel says is a value that it has taken.
@@ -129,6 +139,11 @@ fn seconds_of(retries: u8) -> c_int {
 
 fn within(value: &[u8], range: RangeInclusive<c_int>) -> Result<u32, Errno> {
     Some(args::option_int(value)?).filter(|value| range.contains(value)).map(|value| value as u32).ok_or(Errno::EINVAL)
+}
+
+fn discovery(value: &[u8]) -> Result<MtuDiscovery, Errno> {
+    let number = u32::try_from(args::option_int(value)?).map_err(|_| Errno::EINVAL)?;
+    MtuDiscovery::from_number(number).ok_or(Errno::EINVAL)
 }
 
 /// A timeout of socket(7): zero is for ever.
@@ -170,6 +185,7 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
     let (id, settings, family) = (flow.id, description.settings, description.family);
     let stack = world.stack().ok_or(Errno::EBADF)?;
     Ok(Some(match (level, name) {
+        (libc::IPPROTO_IPV6, _) if family != libc::AF_INET6 => return Ok(None),
         (libc::SOL_SOCKET, libc::SO_ERROR) => Value::int(stack.tcp_take_error(id).map_or(0, |errno| errno.0)),
         (libc::SOL_SOCKET, libc::SO_TYPE) => Value::int(libc::SOCK_STREAM),
         (libc::SOL_SOCKET, libc::SO_PROTOCOL) => Value::int(libc::IPPROTO_TCP),
@@ -196,10 +212,17 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
             Some(value) => Value::int(value as c_int),
             None => return Ok(None),
         },
-        (libc::IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG) => match stack.tcp_info(id, clock::now()) {
-            Some(info) if name == libc::TCP_INFO => Value::info(&info),
-            Some(info) => Value::int(info.send_mss as c_int),
-            None => return Ok(None),
+        (libc::IPPROTO_IP, libc::IP_MTU_DISCOVER) => Value::int(settings.tcp.v4.discovery as c_int),
+        (libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER) => Value::int(settings.tcp.v6.discovery as c_int),
+        (libc::IPPROTO_IP, libc::IP_RECVERR) => Value::int(settings.tcp.v4.errors_are_hard.into()),
+        (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => Value::int(settings.tcp.v6.errors_are_hard.into()),
+        (libc::IPPROTO_TCP, libc::TCP_INFO | libc::TCP_MAXSEG)
+        | (libc::IPPROTO_IP, libc::IP_MTU)
+        | (libc::IPPROTO_IPV6, libc::IPV6_MTU) => match (stack.tcp_info(id, clock::now()), name) {
+            (None, _) => return Ok(None),
+            (Some(info), libc::TCP_INFO) => Value::info(&info),
+            (Some(info), libc::TCP_MAXSEG) => Value::int(info.send_mss as c_int),
+            (Some(info), _) => Value::int(info.path_mtu as c_int),
         },
         (libc::SOL_SOCKET, libc::SO_INCOMING_CPU) => Value::int(sys::processor() as c_int),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if family == libc::AF_INET6 => Value::int(settings.v6only.into()),
