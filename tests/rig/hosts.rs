@@ -43,16 +43,22 @@ impl Default for Wiring {
 #[derive(Debug)]
 pub struct Host {
     namespace: Namespace,
+    /// The network's part of its addresses.
+    network: u8,
     /// The host's part of its addresses.
-    number: u16,
+    number: u8,
 }
 
 impl Host {
+    pub(crate) fn new(network: u8, number: u8) -> Host {
+        Host { namespace: Namespace::new(), network, number }
+    }
+
     /// Its address.
     pub fn address(&self, family: Family) -> IpAddr {
         match family {
-            Family::V4 => IpAddr::from([10, 7, 0, self.number as u8]),
-            Family::V6 => IpAddr::from([0xfd07, 0, 0, 0, 0, 0, 0, self.number]),
+            Family::V4 => IpAddr::from([10, self.network, 0, self.number]),
+            Family::V6 => IpAddr::from([0xfd00 | u16::from(self.network), 0, 0, 0, 0, 0, 0, self.number.into()]),
         }
     }
 
@@ -78,15 +84,20 @@ impl Host {
     }
 
     fn set_up(&self, wiring: Wiring) {
-        self.ip(&["link", "set", INTERFACE, "mtu", &wiring.mtu.to_string(), "up"]);
+        self.set_up_interface(INTERFACE, wiring.mtu, |family| self.address(family));
+    }
+
+    /// Brings up an interface with these addresses.
+    pub(crate) fn set_up_interface(&self, interface: &str, mtu: u32, address: impl Fn(Family) -> IpAddr) {
+        self.ip(&["link", "set", interface, "mtu", &mtu.to_string(), "up"]);
         for family in Family::ALL {
             let (prefix_len, flags): (_, &[&str]) = match family {
                 Family::V4 => (24, &[]),
                 // Duplicate address detection would keep the address unusable for a second.
                 Family::V6 => (64, &["nodad"]),
             };
-            let address = format!("{}/{prefix_len}", self.address(family));
-            self.ip(&[&["address", "add", &address, "dev", INTERFACE], flags].concat());
+            let address = format!("{}/{prefix_len}", address(family));
+            self.ip(&[&["address", "add", &address, "dev", interface], flags].concat());
         }
     }
 }
@@ -118,8 +129,11 @@ impl Hosts {
 
     /// Two hosts joined as `wiring` says.
     pub fn wired(wiring: Wiring) -> Hosts {
-        let ours = Host { namespace: Namespace::new(), number: 1 };
-        let peer = Host { namespace: Namespace::new(), number: 2 };
+        Hosts::joined(Host::new(7, 1), Host::new(7, 2), wiring)
+    }
+
+    /// Joins two hosts as `wiring` says.
+    pub(crate) fn joined(ours: Host, peer: Host, wiring: Wiring) -> Hosts {
         let queues = wiring.queues.to_string();
         let queues = ["numrxqueues", &queues, "numtxqueues", &queues];
         let end_of_ours = ["link", "add", INTERFACE];
@@ -132,14 +146,21 @@ impl Hosts {
 
     /// Two hosts joined by a line with faults.
     pub fn over(conditions: Conditions) -> Hosts {
-        let ours = Host { namespace: Namespace::new(), number: 1 };
-        let peer = Host { namespace: Namespace::new(), number: 2 };
+        let ours = Host::new(7, 1);
+        let peer = Host::new(7, 2);
         let line = Line::between([&ours, &peer], conditions);
         for host in [&ours, &peer] {
             host.set_up(Wiring::default());
         }
         let (ours, peer) = (ours.without_offloads(), peer.without_offloads());
         Hosts { _line: Some(line), ours, peer }
+    }
+}
+
+impl Hosts {
+    /// The two hosts, to be joined with others.
+    pub(crate) fn into_both(self) -> (Host, Host) {
+        (self.ours, self.peer)
     }
 }
 
