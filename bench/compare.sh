@@ -63,11 +63,6 @@ wait_attached() {
     done
 }
 
-# json_field NAME LINE: a number out of the load client's report.
-json_field() {
-    sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p" <<<"$2"
-}
-
 # measure VARIANT: runs every workload against the server and appends to the samples: workload, variant, rate, p50 and p99 in
 # us, CPU us a transaction of both processes and of the whole machine.
 measure() {

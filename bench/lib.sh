@@ -209,6 +209,11 @@ tcp_segments() {
         /^Tcp:/ { print $column }' /proc/net/snmp
 }
 
+# json_field NAME LINE: a number out of the load client's report.
+json_field() {
+    sed -n "s/.*\"$1\":\([0-9.]*\).*/\1/p" <<<"$2"
+}
+
 # median: of the numbers on standard input, one a line.
 median() {
     sort -g | awk '{ value[NR] = $1 } END { if (NR) print (value[int((NR + 1) / 2)] + value[int(NR / 2) + 1]) / 2 }'

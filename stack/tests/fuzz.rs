@@ -39,6 +39,10 @@ enum Event {
     /// One whose headers were damaged, and whose checksums were mended or not.
     Damaged(Forged, Vec<(usize, u8)>, bool),
     Frame(Vec<u8>),
+    /// An IP packet of this protocol.
+    Packet(u8, Vec<u8>),
+    /// Type, code, the rest of the header, about which number, and how much of it is quoted.
+    Icmp(u8, u8, u32, Near, usize),
     Honest(u8, usize),
     Write(usize),
     Read(usize),
@@ -87,6 +91,9 @@ fn event() -> impl Strategy<Value = Event> {
         6 => (forged(), vec((0usize..98, any::<u8>()), 1..4), any::<bool>())
             .prop_map(|(forged, damage, mended)| Event::Damaged(forged, damage, mended)),
         2 => vec(any::<u8>(), 0..200).prop_map(Event::Frame),
+        3 => (prop::sample::select(vec![6u8, 6, 17, 1, 58, 0, 44]), vec(any::<u8>(), 0..80))
+            .prop_map(|(protocol, body)| Event::Packet(protocol, body)),
+        4 => icmp(),
         12 => (prop_oneof![9 => Just(0u8), 1 => Just(FIN)], prop_oneof![Just(0usize), 0usize..1460])
             .prop_map(|(flags, len)| Event::Honest(flags | ACK, len)),
         8 => (1usize..9_000).prop_map(Event::Write),
@@ -95,6 +102,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => proptest::bool::weighted(0.3).prop_map(Event::Close),
         10 => prop_oneof![0u64..3, 0u64..50, 0u64..3_000].prop_map(Event::Wait),
     ]
+}
+
+fn icmp() -> impl Strategy<Value = Event> {
+    let kind = prop_oneof![5 => prop::sample::select(vec![3u8, 1, 2]), 1 => any::<u8>()];
+    let code = prop_oneof![3 => Just(4u8), 3 => 0u8..16, 1 => any::<u8>()];
+    let rest = prop_oneof![Just(0u32), 0u32..2_000, any::<u32>()];
+    let quoted_len = prop_oneof![3 => Just(60usize), 1 => 0usize..100];
+    (kind, code, rest, near(), quoted_len)
+        .prop_map(|(kind, code, rest, near, quoted_len)| Event::Icmp(kind, code, rest, near, quoted_len))
 }
 
 fn setting() -> impl Strategy<Value = Setting> {
@@ -126,19 +142,24 @@ fn setting() -> impl Strategy<Value = Setting> {
     )
 }
 
-impl Forged {
-    /// The segment as it stands to the flow now.
-    fn shape(&self, rogue: &Rogue) -> Shape {
-        let number = |near: Near, next: u32, edge: u32| match near {
+impl Near {
+    fn number(self, next: u32, edge: u32) -> u32 {
+        match self {
             Near::Next(ahead) => next.wrapping_add_signed(ahead),
             Near::Edge(ahead) => edge.wrapping_add_signed(ahead),
             Near::Anywhere(number) => number,
-        };
+        }
+    }
+}
+
+impl Forged {
+    /// The segment as it stands to the flow now.
+    fn shape(&self, rogue: &Rogue) -> Shape {
         let honest = rogue.honest(ACK, 0);
         let end = rogue.sent_end();
         let mut shape = self.shape.clone();
-        shape.seq = number(self.seq, rogue.told_ack, rogue.told_edge);
-        shape.ack = number(self.ack, end, honest.ack);
+        shape.seq = self.seq.number(rogue.told_ack, rogue.told_edge);
+        shape.ack = self.ack.number(end, honest.ack);
         let mut options = Vec::new();
         if let Some((value, echo)) = self.timestamp {
             options.extend(rogue.timestamp(value, echo));
@@ -168,6 +189,11 @@ fn happen(rogue: &mut Rogue, event: &Event) {
             rogue.send(&bytes);
         }
         Event::Frame(bytes) => rogue.send(bytes),
+        Event::Packet(protocol, body) => rogue.packet(*protocol, body),
+        Event::Icmp(kind, code, rest, near, quoted_len) => {
+            let (end, acknowledged) = (rogue.sent_end(), rogue.honest(ACK, 0).ack);
+            rogue.icmp_error(*kind, *code, *rest, near.number(end, acknowledged), *quoted_len);
+        }
         Event::Honest(flags, len) => rogue.say(rogue.honest(*flags, *len)),
         Event::Write(len) => rogue.write(*len),
         Event::Read(len) => rogue.read(*len),

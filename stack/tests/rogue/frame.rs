@@ -1,7 +1,8 @@
 //! Frames to the last byte: built, read back, damaged and mended.
 
 use crate::sim::pattern;
-use smoltcp::wire::{IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket};
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{Icmpv4Packet, Icmpv6Packet, IpProtocol, IpRepr, Ipv4Packet, Ipv6Packet, TcpOption, TcpPacket};
 use std::fmt::{self, Debug, Formatter};
 use std::net::{IpAddr, SocketAddr};
 
@@ -52,16 +53,9 @@ impl Debug for Parsed {
 pub fn build(from: SocketAddr, to: SocketAddr, shape: &Shape, tagged: bool) -> Vec<u8> {
     let options_len = shape.options.len().min(40).next_multiple_of(4);
     let tcp_len = 20 + options_len + shape.len;
-    let ip = IpRepr::new(from.ip().into(), to.ip().into(), IpProtocol::Tcp, tcp_len, 64);
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
-    if tagged {
-        frame.extend([0x81, 0x00, 0x00, 0x07]);
-    }
-    frame.extend(if from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
-    let ip_start = frame.len();
-    frame.resize(ip_start + ip.buffer_len(), 0);
-    ip.emit(&mut frame[ip_start..], &smoltcp::phy::ChecksumCapabilities::default());
-    let tcp = &mut frame[ip_start + ip.header_len()..];
+    let mut frame = packet(from.ip(), to.ip(), 6, &vec![0; tcp_len], tagged);
+    let tcp_start = frame.len() - tcp_len;
+    let tcp = &mut frame[tcp_start..];
     tcp[..2].copy_from_slice(&from.port().to_be_bytes());
     tcp[2..4].copy_from_slice(&to.port().to_be_bytes());
     tcp[4..8].copy_from_slice(&shape.seq.to_be_bytes());
@@ -73,6 +67,38 @@ pub fn build(from: SocketAddr, to: SocketAddr, shape: &Shape, tagged: bool) -> V
     tcp[20..20 + options.len()].copy_from_slice(options);
     mend(&mut frame);
     frame
+}
+
+/// An Ethernet frame with an IP packet of any protocol.
+pub fn packet(from: IpAddr, to: IpAddr, protocol: u8, body: &[u8], tagged: bool) -> Vec<u8> {
+    let ip = IpRepr::new(from.into(), to.into(), IpProtocol::from(protocol), body.len(), 64);
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+    if tagged {
+        frame.extend([0x81, 0x00, 0x00, 0x07]);
+    }
+    frame.extend(if from.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] });
+    let ip_start = frame.len();
+    frame.resize(ip_start + ip.header_len(), 0);
+    ip.emit(&mut frame[ip_start..], &ChecksumCapabilities::default());
+    frame.extend(body);
+    frame
+}
+
+/// An ICMP error of a router about the packet that `quoted` begins.
+pub fn icmp_error(to: IpAddr, kind: u8, code: u8, rest: u32, quoted: &[u8], tagged: bool) -> Vec<u8> {
+    let router: IpAddr = if to.is_ipv4() { [10, 0, 0, 254].into() } else { [0xfd00, 0, 0, 0, 0, 0, 0, 254].into() };
+    let mut icmp = [&[kind, code, 0, 0], &rest.to_be_bytes()[..], quoted].concat();
+    let protocol = match (router, to) {
+        (IpAddr::V6(router), IpAddr::V6(to)) => {
+            Icmpv6Packet::new_unchecked(&mut icmp).fill_checksum(&router, &to);
+            58
+        }
+        _ => {
+            Icmpv4Packet::new_unchecked(&mut icmp).fill_checksum();
+            1
+        }
+    };
+    packet(router, to, protocol, &icmp, tagged)
 }
 
 /// Where the IP packet and the TCP header of a frame begin, and where the segment ends.

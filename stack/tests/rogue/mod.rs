@@ -3,10 +3,12 @@
 //! The peer's byte at sequence number `s` is always `pattern(s)`, and the application's byte `k` is `pattern(k)`: so
 //! whatever is cut, moved, doubled or forged, what is delivered and what is sent can be checked.
 
+mod coverage;
 mod crowd;
 pub mod frame;
 
 use crate::sim::{CLIENT, Claims, FlatRoutes, INTERFACE, PORT, SERVER, pattern};
+use coverage::Coverage;
 use crowd::Crowd;
 use frame::{ACK, FIN, Parsed, RST, SYN, Shape};
 use stack::link::Link;
@@ -17,9 +19,6 @@ use stack::stack::Stack;
 use stack::{Duration, Errno, Instant};
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-
-/// Bytes of a stream that a model follows: more than a storm can send.
-const STREAM_MAX: usize = 1 << 20;
 
 /// Frames of the stack: so few that a leak shows.
 const FRAMES: usize = 96;
@@ -41,30 +40,6 @@ pub struct Setting {
     pub sack: bool,
     pub timestamps: bool,
     pub options: TcpOptions,
-}
-
-/// Which bytes of a stream there are.
-struct Coverage {
-    there: Vec<bool>,
-    contiguous: usize,
-}
-
-impl Coverage {
-    fn new() -> Self {
-        Coverage { there: Vec::new(), contiguous: 0 }
-    }
-
-    fn add(&mut self, at: u32, len: usize) {
-        for index in (0..len as u32).map(|next| at.wrapping_add(next) as usize).filter(|&index| index < STREAM_MAX) {
-            if self.there.len() <= index {
-                self.there.resize(index + 1, false);
-            }
-            self.there[index] = true;
-        }
-        while self.there.get(self.contiguous) == Some(&true) {
-            self.contiguous += 1;
-        }
-    }
 }
 
 /// The stack, an application, and the peer with its model of both.
@@ -231,6 +206,21 @@ impl Rogue {
     pub fn frame(&self, shape: &Shape) -> Vec<u8> {
         let from = SocketAddr::new(self.remote.ip(), self.remote.port() + shape.other_port);
         frame::build(from, self.local, shape, self.setting.tagged)
+    }
+
+    /// An IP packet of any protocol, from the peer to the stack.
+    pub fn packet(&mut self, protocol: u8, body: &[u8]) {
+        let bytes = frame::packet(self.remote.ip(), self.local.ip(), protocol, body, self.setting.tagged);
+        self.send(&bytes);
+    }
+
+    /// An ICMP error about a segment of the flow's of that number, of which `quoted_len` bytes are quoted.
+    pub fn icmp_error(&mut self, kind: u8, code: u8, rest: u32, seq: u32, quoted_len: usize) {
+        let shape = Shape { seq, flags: ACK, len: 600, ..Shape::default() };
+        let about = frame::build(self.local, self.remote, &shape, false);
+        let quoted = &about[14..][..quoted_len.min(about.len() - 14)];
+        let bytes = frame::icmp_error(self.local.ip(), kind, code, rest, quoted, self.setting.tagged);
+        self.send(&bytes);
     }
 
     /// Sends a frame, follows what is in it, and lets the stack answer.
