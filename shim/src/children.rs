@@ -125,20 +125,32 @@ fn give(world: &mut World, at: usize, key: Key, reply: RawFd) -> Result<(), Errn
     }
     let other = relay::hand_over(world, key)?;
     let given = channel::answer(reply, other);
-    keep(world, key, other);
+    keep(world, key, born, other);
     given
 }
 
-/// Keeps the other end of a relay for as long as some child may come for it; whoever has other copies goes on.
-fn keep(world: &mut World, key: Key, other: RawFd) {
-    if relay::keep(world, key, other) {
+/// Keeps the other end of a relay, if some child may come for it; whoever has other copies goes on.
+fn keep(world: &mut World, key: Key, born: u64, other: RawFd) {
+    if world.children.hold(key, born) && relay::keep(world, key, other) {
         world.children.kept.push(key);
     } else {
         crate::sys::close(other);
     }
 }
 
-/// The application closes its last copy of a flow that children have, too. False if they do not.
+/// Hands a flow to the kernel, for this process and its children.
+///
+/// # Errors
+/// As for [`relay::hand_over`].
+pub fn hand_over(world: &mut World, key: Key) -> Result<(), Errno> {
+    let Role::Flow(flow) = &world.description(key)?.role else { return Ok(()) };
+    let born = flow.born;
+    let other = relay::hand_over(world, key)?;
+    keep(world, key, born, other);
+    Ok(())
+}
+
+/// The application closes its last copy of a flow. If children have it, too, it goes on as theirs: true.
 pub fn take_over(world: &mut World, key: Key) -> bool {
     let Ok(description) = world.description(key) else { return false };
     let Role::Flow(flow) = &description.role else { return false };
@@ -146,14 +158,11 @@ pub fn take_over(world: &mut World, key: Key) -> bool {
     if !world.children.hold(key, born) {
         return false;
     }
-    match relay::hand_over(world, key) {
-        Ok(other) => keep(world, key, other),
-        Err(error) => {
-            tracing::warn!(%error, "children lose a connection");
-            return false;
-        }
+    let handed_over = hand_over(world, key);
+    if let Err(error) = handed_over {
+        tracing::warn!(%error, "children lose a connection");
     }
-    true
+    handed_over.is_ok()
 }
 
 /// A child has ended, or is another program now: it holds nothing any more.

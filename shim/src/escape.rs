@@ -1,9 +1,8 @@
 //! What leaves our sight: another program's hands (exec(3), posix_spawn(3), unix(7)'s SCM_RIGHTS) and the C library's own
 //! calls on a standard stream or a FILE. A flow that goes there goes as a relay.
 
-use crate::description::Role;
 use crate::fd_table::{self, Entry};
-use crate::{fork, inherited, relay, sys, thread, world};
+use crate::{children, fork, inherited, successor, sys, thread, world};
 use std::os::fd::RawFd;
 
 /// The flow at `fd`, if it is one, is the kernel's from now on, at all of its fds.
@@ -15,12 +14,8 @@ pub fn release(fd: RawFd) {
         Some(Entry::Inherited(key)) => inherited::obtain(key),
         Some(Entry::Socket(key)) => {
             let Ok(mut world) = world::enter() else { return };
-            let is_flow = world.description(key).is_ok_and(|description| matches!(description.role, Role::Flow(_)));
-            if is_flow {
-                match relay::hand_over(&mut world, key) {
-                    Ok(other) => sys::close(other),
-                    Err(error) => tracing::warn!(%error, "a connection is lost to another program or a stream"),
-                }
+            if let Err(error) = children::hand_over(&mut world, key) {
+                tracing::warn!(%error, "a connection is lost to another program or a stream");
             }
         }
         _ => {}
@@ -36,6 +31,24 @@ pub fn before_program() {
     let fds: Vec<RawFd> =
         fd_table::ours_in(0..=usize::MAX).filter(|(fd, entry)| is_passed_on(*fd, *entry)).map(|(fd, _)| fd).collect();
     fds.into_iter().for_each(release);
+}
+
+/// Before this process becomes another program: the stack, too, would end with its memory.
+pub fn before_exec() {
+    before_program();
+    if !fork::is_served() || thread::is_inside() {
+        return;
+    }
+    let mut world = world::enter_quietly();
+    // Those that close on exec as well: exec may fail, and what was written to them goes out.
+    for key in world.flows() {
+        let _ = children::hand_over(&mut world, key);
+    }
+    if !world.relays.is_empty()
+        && let Err(error) = successor::leave_behind(world)
+    {
+        tracing::error!(%error, "connections are lost to another program");
+    }
 }
 
 /// Whether another program would have this fd, and it is more than the kernel's.

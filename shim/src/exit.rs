@@ -1,7 +1,7 @@
 //! Exit: what is queued still goes out, for a bounded time; then the counters are written.
 
 use crate::limits::{EXIT_GRACE, EXIT_WAIT_MAX};
-use crate::{fork, keeper, stats, thread, world};
+use crate::{clock, fork, keeper, relay, stats, successor, thread, world};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// This process exits.
@@ -18,7 +18,18 @@ pub extern "C" fn leave() {
     if !fork::is_served() || thread::is_inside() || IS_LEAVING.swap(true, Ordering::SeqCst) {
         return;
     }
-    world::enter_quietly().close_all();
+    let mut world = world::enter_quietly();
+    relay::serve(&mut world, clock::now());
+    world.close_all();
+    if !world.relays.is_empty() {
+        // It delivers what is queued, too.
+        match successor::leave_behind(world) {
+            Ok(()) => return,
+            Err(error) => tracing::error!(%error, "connections end with this process"),
+        }
+    } else {
+        drop(world);
+    }
     keeper::deliver(EXIT_WAIT_MAX, EXIT_GRACE);
     stats::write_out(&world::enter_quietly());
 }

@@ -10,6 +10,7 @@ use crate::description::Role;
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
 use crate::{admission, attach, config, exit, keeper, sys};
+use stack::Errno;
 use stack::slab::Key;
 use std::cell::Cell;
 use std::mem::ManuallyDrop;
@@ -116,22 +117,63 @@ extern "C" fn in_child() {
     }
 }
 
-fn begin_anew(world: &mut World, channels: Channels) {
-    if let Some(event) = keeper::forget() {
-        close_own(event);
+/// Makes a process that is nobody's child. True in it; the lock is its own thread's there.
+///
+/// # Errors
+/// What fork(2) says.
+pub fn make_orphan() -> Result<bool, Errno> {
+    let failed = || Errno(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN));
+    // SAFETY: in the child, which has no other thread, the C library goes on working.
+    match unsafe { libc::fork() } {
+        -1 => Err(failed()),
+        // SAFETY: as above.
+        0 => match unsafe { libc::fork() } {
+            0 => Ok(true),
+            -1 => sys::exit(1),
+            _ => sys::exit(0),
+        },
+        child if sys::wait_for(child) == 0 => Ok(false),
+        _ => Err(Errno::EAGAIN),
     }
+}
+
+/// Forgets the stack, which another process has. True if it was prepared and not yet attached.
+pub fn leave_stack(world: &mut World) -> bool {
     let mut is_prepared = false;
     if let Some(network) = world.network.take() {
         is_prepared = !network.is_attached();
         network.fds().into_iter().for_each(close_own);
-        // Its rings are not there, and its flows are not ours to end.
+        // Its rings are not there, or not ours any more, and its flows are not ours to end.
         std::mem::forget(network);
     }
     world.drop_lingering();
-    world.wakers.forget();
-    // What the parent keeps for its other children.
     std::mem::take::<Children>(&mut world.children).fds().for_each(close_own);
-    std::mem::take::<Relays>(&mut world.relays).take_epfd().into_iter().for_each(close_own);
+    keeper::forget_relays();
+    std::mem::take::<Relays>(&mut world.relays).fd().into_iter().for_each(close_own);
+    let keys: Vec<_> = world.descriptions.iter().map(|(key, _)| key).collect();
+    for key in keys {
+        let Ok(description) = world.description(key) else { continue };
+        match &mut description.role {
+            Role::Relay(relay) => {
+                relay.fds().for_each(close_own);
+                world.descriptions.remove(key);
+            }
+            Role::Listener(listener) => {
+                listener.id = None;
+                world.has_new_listeners = true;
+            }
+            Role::Flow(_) | Role::Undecided => {}
+        }
+    }
+    is_prepared
+}
+
+fn begin_anew(world: &mut World, channels: Channels) {
+    if let Some(event) = keeper::forget() {
+        close_own(event);
+    }
+    let is_prepared = leave_stack(world);
+    world.wakers.forget();
     inherit(world, channels);
     admission::inherit(world);
     world.disown_sets();
@@ -157,21 +199,10 @@ fn inherit(world: &mut World, channels: Channels) {
         let Ok(description) = world.description(key) else { continue };
         description.sleepers.clear();
         description.watches.clear();
-        match &mut description.role {
-            Role::Flow(_) => {
-                let fds = std::mem::take(&mut description.fds);
-                world.inheritance.add(parent, key.to_bits(), &fds);
-                world.descriptions.remove(key);
-            }
-            Role::Relay(relay) => {
-                relay.fds().for_each(close_own);
-                world.descriptions.remove(key);
-            }
-            Role::Listener(listener) => {
-                listener.id = None;
-                world.has_new_listeners = true;
-            }
-            Role::Undecided => {}
+        if let Role::Flow(_) = description.role {
+            let fds = std::mem::take(&mut description.fds);
+            world.inheritance.add(parent, key.to_bits(), &fds);
+            world.descriptions.remove(key);
         }
     }
 }

@@ -82,6 +82,11 @@ pub fn wait_for_relays(epfd: RawFd) {
     rouse();
 }
 
+/// There are none any more.
+pub fn forget_relays() {
+    RELAYS.store(-1, Ordering::SeqCst);
+}
+
 fn relays() -> Option<RawFd> {
     Some(RELAYS.load(Ordering::SeqCst)).filter(|&epfd| epfd != -1)
 }
@@ -95,7 +100,6 @@ pub fn note_turn() {
 pub fn forget() -> Option<RawFd> {
     ATTENDING.store(0, Ordering::SeqCst);
     IS_ASLEEP.store(false, Ordering::SeqCst);
-    RELAYS.store(-1, Ordering::SeqCst);
     let event = EVENT.swap(-1, Ordering::Relaxed);
     (event != -1).then_some(event)
 }

@@ -42,6 +42,7 @@ mod relay;
 mod ret;
 mod rights;
 mod stats;
+mod successor;
 mod sys;
 mod thread;
 mod wait;

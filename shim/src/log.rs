@@ -26,6 +26,11 @@ pub fn start(settings: &Settings) {
     let _ = tracing::subscriber::set_global_default(Log { level: settings.log });
 }
 
+/// Says nothing more: who waits for the end of stderr is not to wait for a process that the application does not know of.
+pub fn stop() {
+    sys::close(OUTPUT.swap(-1, Ordering::Relaxed));
+}
+
 /// Writes a line whatever the level is: what the user has to know at start.
 pub fn say(line: fmt::Arguments<'_>) {
     let mut text = Line::new();

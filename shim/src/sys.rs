@@ -405,6 +405,30 @@ pub fn handlers_restart() -> bool {
     })
 }
 
+/// Blocks every signal in this thread, for good.
+pub fn block_signals() {
+    // SAFETY: all zeroes is a sigset_t.
+    let mut all: sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `all` is a sigset_t.
+    unsafe { libc::sigfillset(&mut all) };
+    // SAFETY: as above; the mask of before is not asked for.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut()) };
+}
+
+/// Ends the process, past every hook and handler.
+pub fn exit(status: c_int) -> ! {
+    loop {
+        let _ = call!(SYS_exit_group, status);
+    }
+}
+
+/// Waits for the end of a child: 0, or what it ended with.
+pub fn wait_for(child: libc::pid_t) -> c_int {
+    let mut status = 0;
+    while call!(SYS_wait4, child, &raw mut status, 0, 0) == Err(Errno::EINTR) {}
+    status
+}
+
 /// Does `work` with every signal blocked, and a thread that it starts has them blocked for good: they are the
 /// application's.
 pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {

@@ -11,7 +11,7 @@ use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, SETS_MAX};
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
 use crate::waker::Wakers;
-use crate::{clock, fd_table, keeper, stats, sys, thread};
+use crate::{children, clock, fd_table, keeper, stats, sys, thread};
 use libc::c_int;
 use parking_lot::{Mutex, MutexGuard};
 use stack::slab::{Key, Slab};
@@ -312,14 +312,25 @@ impl World {
         self.descriptions.remove(key);
     }
 
-    /// Closes every flow, as the kernel closes every fd when a process ends.
+    /// The keys of the flows that are not the kernel's.
+    pub fn flows(&self) -> Vec<Key> {
+        let is_flow = |role: &Role| matches!(role, Role::Flow(_));
+        self.descriptions.iter().filter(|(_, description)| is_flow(&description.role)).map(|(key, _)| key).collect()
+    }
+
+    /// Closes every flow, as the kernel closes every fd when a process ends. Those that others have stay, as relays.
     pub fn close_all(&mut self) {
-        relay::close_all(self);
-        let World { descriptions, network, .. } = self;
-        let Some(network) = network else { return };
-        for (_, description) in descriptions.iter() {
-            if let Role::Flow(flow) = &description.role {
-                network.stack.tcp_close(flow.id, description.settings.linger_s == Some(0));
+        for key in self.flows() {
+            if children::take_over(self, key) {
+                continue;
+            }
+            let Ok(description) = self.description(key) else { continue };
+            let (Role::Flow(flow), reset) = (&description.role, description.settings.linger_s == Some(0)) else {
+                continue;
+            };
+            let id = flow.id;
+            if let Some(stack) = self.stack() {
+                stack.tcp_close(id, reset);
             }
         }
     }

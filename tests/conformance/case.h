@@ -117,3 +117,10 @@ int renewed(void); // the descriptor, or -1 the first time
 void say_readiness(const char *label, int fd);
 // Prints the names of poll's bits.
 void say_bits(const char *label, unsigned bits);
+
+void send_back(void);                        // the peer of a flow that sends back whatever comes
+void say_echo(const char *label, int fd);    // sends something, and what comes back
+pid_t child(void);                           // fork(2)
+void leave(int status) __attribute__((noreturn)); // ends a child
+void join(pid_t pid);                        // waits for a child, and says how it ended
+void say_names(int fd);                      // getsockname(2) and getpeername(2)

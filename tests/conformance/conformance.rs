@@ -58,7 +58,7 @@ fn compile(source: &str, scratch: &Scratch) -> String {
     let path = |name: &str| directory.join(name).to_str().expect("the work tree's path is UTF-8").to_string();
     let program = scratch.join("program");
     let options = ["-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror", "-pthread"];
-    let files = [path(source), path("case.c"), path("transfer.c")];
+    let files = [path(source), path("case.c"), path("transfer.c"), path("family.c")];
     run_command(
         &["cc", "-o", &program].into_iter().chain(options).chain(files.iter().map(|file| &**file)).collect::<Vec<_>>(),
     );
@@ -149,6 +149,6 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, descriptors, dual, epoll, every_option, input, options, poll, processes, sendfile, shutdown, signals,
-    tcp_options, threads, transmit,
+    accept, connect, descriptors, dual, epoll, every_option, input, options, poll, processes, programs, sendfile,
+    shutdown, signals, tcp_options, threads, transmit,
 }

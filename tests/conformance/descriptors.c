@@ -4,26 +4,6 @@
 
 #include <sys/syscall.h>
 
-// Sends back whatever comes.
-static void echo(void)
-{
-	char bytes[4096];
-	int fd = flow();
-	for (ssize_t n; (n = read(fd, bytes, sizeof bytes)) > 0;)
-		if (write(fd, bytes, n) != n)
-			give_up("write");
-	TRY(close(fd));
-}
-
-static void say_echo(const char *label, int fd)
-{
-	char bytes[8] = {0};
-	ssize_t sent = send(fd, "ping", 4, MSG_NOSIGNAL);
-	int error = errno;
-	ssize_t got = sent > 0 ? recv(fd, bytes, 4, MSG_WAITALL) : -1;
-	printf("%s: %zd %zd %s %s\n", label, sent, got, bytes, sent < 0 ? strerrorname_np(error) : "");
-}
-
 static void flags(void)
 {
 	int fd = flow(), copy = TRY_FD(dup(fd));
@@ -249,14 +229,14 @@ static void by_number(void)
 }
 
 const struct test_case cases[] = {
-	{"flags", FLOW, flags, echo},
-	{"copies", FLOW, copies, echo},
-	{"replaced", FLOW, replaced, echo},
-	{"used_again", FLOW, used_again, echo},
-	{"ranges", FLOW, ranges, echo},
-	{"everything_closed", FLOW, everything_closed, echo},
-	{"forked", FLOW, forked, echo},
-	{"forked_and_used", MIXED, forked_and_used, echo},
-	{"by_number", FLOW, by_number, echo},
+	{"flags", FLOW, flags, send_back},
+	{"copies", FLOW, copies, send_back},
+	{"replaced", FLOW, replaced, send_back},
+	{"used_again", FLOW, used_again, send_back},
+	{"ranges", FLOW, ranges, send_back},
+	{"everything_closed", FLOW, everything_closed, send_back},
+	{"forked", FLOW, forked, send_back},
+	{"forked_and_used", MIXED, forked_and_used, send_back},
+	{"by_number", FLOW, by_number, send_back},
 	{0},
 };

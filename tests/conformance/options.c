@@ -1,7 +1,7 @@
 // getsockname(2), getpeername(2), getsockopt(2), setsockopt(2), ioctl(2).
 #include "case.h"
 
-static void say_names(const char *label, int fd)
+static void say_both_names(const char *label, int fd)
 {
 	union address name = {0};
 	socklen_t len = sizeof name;
@@ -17,31 +17,31 @@ static void say_names(const char *label, int fd)
 static void names(void)
 {
 	int fd = stream();
-	say_names("fresh", fd);
+	say_both_names("fresh", fd);
 	union address address = wildcard_at(PORT);
 	TRY(bind(fd, &address.any, address_len));
-	say_names("bound", fd);
+	say_both_names("bound", fd);
 	TRY(listen(fd, 1));
-	say_names("listening", fd);
+	say_both_names("listening", fd);
 	close(fd);
 	fd = stream();
 	address = absent_at(PORT);
 	set_nonblocking(fd);
 	TRY(connect(fd, &address.any, address_len));
-	say_names("on its way", fd);
+	say_both_names("on its way", fd);
 	close(fd);
-	say_names("closed", fd);
+	say_both_names("closed", fd);
 	int ends[2];
 	if (pipe(ends))
 		give_up("pipe");
-	say_names("a pipe", ends[0]);
+	say_both_names("a pipe", ends[0]);
 }
 
 static void names_of_a_flow(void)
 {
 	union address name = {0};
 	int fd = flow();
-	say_names("connected", fd);
+	say_both_names("connected", fd);
 	socklen_t len = 4;
 	TRY(getsockname(fd, &name.any, &len));
 	TRY(len);
@@ -51,10 +51,10 @@ static void names_of_a_flow(void)
 	TRY(getpeername(fd, &name.any, &len));
 	tell();
 	wait_for(fd, POLLRDHUP);
-	say_names("the peer has closed", fd);
+	say_both_names("the peer has closed", fd);
 	TRY(shutdown(fd, SHUT_WR));
 	wait_for(fd, POLLHUP);
-	say_names("both have closed", fd);
+	say_both_names("both have closed", fd);
 }
 
 static void close_when_told(void)

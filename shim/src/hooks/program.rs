@@ -6,31 +6,31 @@ use libc::{FILE, c_char, c_int, pid_t, posix_spawn_file_actions_t, posix_spawnat
 export! {
     /// execve(2).
     fn execve(path: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int = libc::execve {
-        escape::before_program();
+        escape::before_exec();
         None
     }
 
     /// execv(3).
     fn execv(path: *const c_char, argv: *const *const c_char) -> c_int = libc::execv {
-        escape::before_program();
+        escape::before_exec();
         None
     }
 
     /// execvp(3).
     fn execvp(file: *const c_char, argv: *const *const c_char) -> c_int = libc::execvp {
-        escape::before_program();
+        escape::before_exec();
         None
     }
 
     /// execvpe(3).
     fn execvpe(file: *const c_char, argv: *const *const c_char, envp: *const *const c_char) -> c_int = libc::execvpe {
-        escape::before_program();
+        escape::before_exec();
         None
     }
 
     /// fexecve(3).
     fn fexecve(fd: c_int, argv: *const *const c_char, envp: *const *const c_char) -> c_int = libc::fexecve {
-        escape::before_program();
+        escape::before_exec();
         None
     }
 
@@ -38,7 +38,7 @@ export! {
     fn execveat(
         fd: c_int, path: *const c_char, argv: *const *mut c_char, envp: *const *mut c_char, flags: c_int,
     ) -> c_int = libc::execveat {
-        escape::before_program();
+        escape::before_exec();
         None
     }
 
@@ -83,11 +83,11 @@ export! {
 
 forward! {
     /// execl(3).
-    fn execl(_path) = { escape::before_program() };
+    fn execl(_path) = { escape::before_exec() };
 
     /// execlp(3).
-    fn execlp(_file) = { escape::before_program() };
+    fn execlp(_file) = { escape::before_exec() };
 
     /// execle(3).
-    fn execle(_path) = { escape::before_program() };
+    fn execle(_path) = { escape::before_exec() };
 }

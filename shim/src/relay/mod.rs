@@ -15,7 +15,7 @@ use crate::description::{Description, Flow, Role, Shadow};
 use crate::fd_table::{self, Entry};
 use crate::limits::RELAY_EVENTS_MAX;
 use crate::world::World;
-use crate::{clock, keeper, sys};
+use crate::{keeper, sys};
 use libc::{EPOLL_CTL_ADD, SOCK_STREAM, SOL_SOCKET, c_int, epoll_event};
 use name::Name;
 use stack::slab::Key;
@@ -59,6 +59,8 @@ enum Direction {
 pub struct Relays {
     /// The epoll instance of what only the keeper waits for: our ends, and the channels to children of fork(2).
     epfd: Option<RawFd>,
+    /// How many there are.
+    count: usize,
     /// Those to whose flow something has happened.
     ready: Vec<Key>,
     /// Room for bytes under way.
@@ -73,9 +75,14 @@ const _: () = assert!((crate::limits::DESCRIPTIONS_MAX as u64) < IS_CHILD);
 const EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 
 impl Relays {
-    /// The fds of its own.
-    pub fn take_epfd(&mut self) -> Option<RawFd> {
-        self.epfd.take()
+    /// What is readable when there is something to do for them, or for children.
+    pub fn fd(&self) -> Option<RawFd> {
+        self.epfd
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
     }
 
     /// Something has happened to the flow of a relay.
@@ -136,6 +143,7 @@ pub fn hand_over(world: &mut World, key: Key) -> Result<RawFd, Errno> {
         return Err(errno);
     }
     replace(world, key, end, other)?;
+    world.relays.count += 1;
     world.relays.note(key);
     Ok(other)
 }
@@ -240,21 +248,8 @@ fn end(world: &mut World, key: Key, reset: bool) {
         _ => {}
     }
     own.into_iter().for_each(close_own);
+    world.relays.count -= 1;
     world.remove(key);
-}
-
-/// Ends all of them, as the process does. What was written to them before goes out.
-pub fn close_all(world: &mut World) {
-    serve(world, clock::now());
-    let is_relay = |role: &Role| matches!(role, Role::Relay(_));
-    let relays = world.descriptions.iter().filter(|(_, description)| is_relay(&description.role));
-    let keys: Vec<Key> = relays.map(|(key, _)| key).collect();
-    for &key in &keys {
-        let_go(world, key);
-        world.relays.note(key);
-    }
-    pump_ready(world, clock::now());
-    keys.into_iter().for_each(|key| end(world, key, false));
 }
 
 /// Closes an fd that the application does not know of.

@@ -4,6 +4,20 @@ use super::sys;
 use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::sync::{Mutex, PoisonError};
+
+/// All of it.
+static KEPT: Mutex<Vec<Range<usize>>> = Mutex::new(Vec::new());
+
+/// Whether the next forked child has this memory, to go on in its parent's place: it must be the only one that does.
+///
+/// # Errors
+/// Those of madvise(2).
+pub fn share_with_child(share: bool) -> io::Result<()> {
+    let advice = if share { libc::MADV_DOFORK } else { libc::MADV_DONTFORK };
+    let kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    kept.iter().try_for_each(|addresses| advise(addresses, advice))
+}
 
 /// Keeps the rings of an AF_XDP socket, which libxdp has mapped, out of forked children.
 ///
@@ -23,9 +37,15 @@ pub(super) fn keep_rings(socket: RawFd) -> io::Result<()> {
 /// # Errors
 /// Those of madvise(2), MADV_DONTFORK.
 pub(super) fn keep(addresses: Range<usize>) -> io::Result<()> {
+    advise(&addresses, libc::MADV_DONTFORK)?;
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).push(addresses);
+    Ok(())
+}
+
+fn advise(addresses: &Range<usize>, advice: libc::c_int) -> io::Result<()> {
     let start = std::ptr::with_exposed_provenance_mut(addresses.start);
-    // SAFETY: MADV_DONTFORK changes nothing in this process, only what a child inherits.
-    match unsafe { libc::madvise(start, addresses.len(), libc::MADV_DONTFORK) } {
+    // SAFETY: this advice changes nothing in this process, only what a child inherits.
+    match unsafe { libc::madvise(start, addresses.len(), advice) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }

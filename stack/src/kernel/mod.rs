@@ -11,4 +11,5 @@ mod sys;
 mod umem;
 pub mod xsk;
 
+pub use fork::share_with_child;
 pub use xdp_prog::{AttachedMode, Mode, Steering, high_fd_floor};

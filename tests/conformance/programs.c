@@ -1,0 +1,214 @@
+// exec(3), posix_spawn(3), popen(3), stdio(3), unix(7): flows and listeners that go to another program, a stream or
+// another process, and come from there.
+#include "case.h"
+#include <spawn.h>
+
+// Runs a program in a child, with the flow on the numbers that it reads from and writes to.
+static void run_on(int fd, char *const argv[])
+{
+	pid_t pid = child();
+	if (pid == 0) {
+		dup2(fd, 0);
+		dup2(fd, 1);
+		close(fd);
+		execv(argv[0], argv);
+		_exit(9);
+	}
+	join(pid);
+}
+
+// As inetd does it, and every way to start a program that does it for the caller.
+static void programs(void)
+{
+	char line[32] = {0};
+	int fd = flow(), low = dup2(fd, 9);
+	// The peer's lines come back when the program has sent them.
+	run_on(fd, (char *[]){"/bin/echo", "from exec", NULL});
+	TRY(recv(fd, line, sizeof line, 0));
+	TRY(system("echo from system >&9"));
+	TRY(recv(fd, line, sizeof line, 0));
+	FILE *pipe = popen("cat >&9", "w");
+	fputs("from popen\n", pipe);
+	TRY(pclose(pipe));
+	TRY(recv(fd, line, sizeof line, 0));
+	pid_t pid;
+	posix_spawn_file_actions_t actions;
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_adddup2(&actions, low, 1);
+	TRY(posix_spawn(&pid, "/bin/echo", &actions, NULL, (char *[]){"echo", "from spawn", NULL}, environ));
+	join(pid);
+	TRY(recv(fd, line, sizeof line, 0));
+	fflush(stdout);
+	pid = vfork();
+	if (pid == 0) {
+		dup2(low, 1);
+		execl("/bin/echo", "echo", "from", "vfork", "and", "more", "words", "than", "registers", NULL);
+		_exit(9);
+	}
+	join(pid);
+	TRY(recv(fd, line, sizeof line, 0));
+	puts(line);
+	// What closes on exec is not there.
+	TRY(fcntl(low, F_SETFD, FD_CLOEXEC));
+	TRY(system("echo nowhere 2>/dev/null >&9"));
+	say_names(fd);
+	TRY(fcntl(fd, F_GETFL));
+}
+
+// The C library's own calls.
+static void streams(void)
+{
+	char line[32];
+	int fd = flow(), out = dup(1);
+	FILE *stream = fdopen(dup(fd), "r+");
+	fputs("a line\n", stream);
+	fflush(stream);
+	puts(fgets(line, sizeof line, stream));
+	TRY(fclose(stream));
+	TRY(dprintf(fd, "%s %d %.1f %d %d %d\n", "formatted", 1, 2.5, 3, 4, 5));
+	TRY(recv(fd, line, sizeof line, 0));
+	fflush(stdout);
+	dup2(fd, 1);
+	puts("on the standard output");
+	fflush(stdout);
+	dup2(out, 1);
+	TRY(recv(fd, line, sizeof line, 0));
+	say_echo("afterwards", fd);
+}
+
+// By exec in the process that has the flow: the program is this one's successor.
+static void replaced(void)
+{
+	int fd = flow();
+	TRY(fcntl(fd, F_SETFD, FD_CLOEXEC));
+	TRY(execl("/absent", "absent", NULL));
+	say_echo("after a failed exec", fd);
+	say_names(fd);
+	fflush(stdout);
+	dup2(fd, 0);
+	dup2(fd, 1);
+	execl("/bin/cat", "cat", NULL);
+	give_up("exec");
+}
+
+static void replaced_peer(void)
+{
+	char bytes[4];
+	int fd = flow();
+	TRY(recv(fd, bytes, 4, MSG_WAITALL));
+	TRY(send(fd, bytes, 4, 0));
+	for (int round = 0; round < 3; round++) {
+		TRY(send(fd, "ping", 4, 0));
+		TRY(recv(fd, bytes, 4, MSG_WAITALL));
+	}
+	TRY(shutdown(fd, SHUT_WR));
+	TRY(recv(fd, bytes, 4, 0));
+}
+
+static void pass(int to, int fd)
+{
+	char byte = 'x', control[CMSG_SPACE(sizeof fd)] = {0};
+	struct iovec piece = {&byte, 1};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	header->cmsg_level = SOL_SOCKET, header->cmsg_type = SCM_RIGHTS, header->cmsg_len = CMSG_LEN(sizeof fd);
+	memcpy(CMSG_DATA(header), &fd, sizeof fd);
+	TRY(sendmsg(to, &message, 0));
+}
+
+static int take(int from)
+{
+	int fd = -1;
+	char byte, control[CMSG_SPACE(sizeof fd)];
+	struct iovec piece = {&byte, 1};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	TRY(recvmsg(from, &message, 0));
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	if (header)
+		memcpy(&fd, CMSG_DATA(header), sizeof fd);
+	return fd;
+}
+
+// By SCM_RIGHTS, to a process that was there before the flow.
+static void passed_on(void)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+		give_up("socketpair");
+	pid_t pid = child();
+	if (pid == 0) {
+		close(0);
+		int fd = take(ends[0]);
+		say_echo("the child", fd);
+		say_names(fd);
+		leave(TRY(close(fd)));
+	}
+	int fd = flow();
+	say_echo("the parent", fd);
+	pass(ends[1], fd);
+	TRY(close(fd));
+	join(pid);
+}
+
+static void adopted_anew(int waiting)
+{
+	int value;
+	union address name;
+	socklen_t len = sizeof value;
+	TRY(getsockopt(waiting, SOL_SOCKET, SO_ACCEPTCONN, &value, &len));
+	TRY(value);
+	TRY(fcntl(waiting, F_GETFL));
+	tell();
+	len = sizeof name;
+	int fd = TRY_FD(accept(waiting, &name.any, &len));
+	say_address("the peer", &name, len);
+	say_echo("accepted", fd);
+	TRY(close(fd));
+	// In an event loop, which is steered all of them from its second wait on.
+	int epfd = epoll_create1(0);
+	struct epoll_event event = {.events = EPOLLIN};
+	TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, waiting, &event));
+	for (int round = 0; round < 2; round++) {
+		tell();
+		TRY(epoll_wait(epfd, &event, 1, -1));
+		fd = TRY_FD(accept(waiting, NULL, NULL));
+		say_echo("accepted", fd);
+		TRY(close(fd));
+	}
+}
+
+static void adopted(void)
+{
+	if (renewed() >= 0)
+		return adopted_anew(renewed());
+	union address address = ours_at(PORT);
+	int waiting = stream(), on = 1;
+	setsockopt(waiting, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
+		give_up("listen");
+	renew(waiting);
+}
+
+static void adopted_peer(void)
+{
+	char bytes[4];
+	union address address = ours_at(PORT);
+	for (int round = 0; round < 3; round++) {
+		await();
+		int fd = stream();
+		TRY(connect(fd, &address.any, address_len));
+		TRY(recv(fd, bytes, 4, MSG_WAITALL));
+		TRY(send(fd, bytes, 4, 0));
+		TRY(recv(fd, bytes, 4, 0));
+		close(fd);
+	}
+}
+
+const struct test_case cases[] = {
+	{"programs", FLOW, programs, send_back},
+	{"streams", FLOW, streams, send_back},
+	{"replaced", FLOW, replaced, replaced_peer},
+	{"passed_on", FLOW, passed_on, send_back},
+	{"adopted", MIXED, adopted, adopted_peer},
+	{0},
+};
