@@ -109,8 +109,15 @@ impl Stack {
                 let established = self.establish(&half_open, received, SynAck::Untimed, now);
                 self.counters.syn_cookies_accepted += u64::from(established);
             }
+            // It carries nothing that a listener would have to refuse.
+            None if !received.segment.has(ACK) && self.listener_for(&received.segment).is_some() => {}
             None => self.refuse(&received, now),
         }
+    }
+
+    /// Who listens for the flow of a segment.
+    pub(crate) fn listener_for(&self, segment: &Segment) -> Option<Key> {
+        self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port()))
     }
 
     /// Sends again what nobody has answered, and forgets whom that does not help. True if anything was due.
@@ -146,7 +153,7 @@ impl Stack {
         if !segment.has(ACK) || segment.has(SYN | RST) {
             return None;
         }
-        let listener_key = self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port()))?;
+        let listener_key = self.listener_for(segment)?;
         let listener = self.listeners.get(listener_key)?;
         listener.cookies_until.filter(|&until| now < until)?;
         let (irs, isn) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));

@@ -18,6 +18,7 @@ use crate::wire_state::{Admission, WireState};
 use crate::{Duration, Errno, Instant, answer, datagram};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
+use std::net::{IpAddr, SocketAddr};
 
 /// The parts of a received frame.
 pub(crate) struct Received<'a> {
@@ -155,6 +156,9 @@ impl Stack {
 
     /// A segment of no flow: TIME-WAIT, a new connection, or a RST (RFC 9293, 3.10.7.1).
     fn receive_without_flow(&mut self, received: Received<'_>, now: Instant) {
+        if ![received.segment.key.local(), received.segment.key.remote()].into_iter().all(is_one_host) {
+            return self.counters.drop_malformed += 1;
+        }
         if let Some(standing) = self.syn_queue.get(&received.segment.key) {
             return self.receive_half_open(standing, received, now);
         }
@@ -174,11 +178,9 @@ impl Stack {
         if !segment.has(SYN) || segment.has(ACK | RST) {
             return self.receive_stray(received, now);
         }
-        if segment.has(FIN) {
+        match self.listener_for(segment) {
             // Nobody opens like that; as Linux does.
-            return self.counters.drop_malformed += 1;
-        }
-        match self.listeners.find(segment.key.local(), usize::from(segment.key.remote().port())) {
+            Some(_) if segment.has(FIN) => self.counters.drop_malformed += 1,
             Some(listener) => self.receive_syn(listener, &received, closed_at, now),
             None => self.refuse(&received, now),
         }
@@ -259,6 +261,15 @@ impl Stack {
 fn has_new_bytes(wire: &WireState, segment: &Segment) -> bool {
     let end = segment.seq.wrapping_add(segment.payload_len.into());
     segment.payload_len > 0 && after(end, wire.rcv_nxt)
+}
+
+/// Whether an address can be one host's, so that it may be talked to (RFC 9293, 3.9.2.3). Of subnets' broadcast addresses
+/// only the kernel knows.
+fn is_one_host(endpoint: SocketAddr) -> bool {
+    match endpoint.ip() {
+        IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast() && !ip.is_unspecified(),
+        IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unspecified(),
+    }
 }
 
 /// The Ethernet header of an answer to whoever sent a frame: the same tag and type, the addresses exchanged.

@@ -15,7 +15,7 @@ pub(crate) type Xsks = Map<u32, RawFd>;
 pub(crate) type ClaimsByQueue = Map<u32, RawFd>;
 
 /// The program's name, and with it the version of its maps.
-const NAME: &CStr = c"userstack_6";
+const NAME: &CStr = c"userstack_7";
 /// How many maps it has: those below, and one that only it knows.
 const MAPS: usize = 3;
 const XSKS: Kind = Kind { name: c"xsks", map_type: sys::BPF_MAP_TYPE_XSKMAP, entries_max: QUEUES_MAX };

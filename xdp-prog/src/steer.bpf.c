@@ -320,7 +320,7 @@ static __always_inline bool is_for_exact_socket(struct xdp_md *ctx, struct packe
 // The number in the name changes with the layout of the maps and the meaning of what is in them: processes share the
 // program only if they agree on both.
 SEC("xdp.frags")
-int userstack_6(struct xdp_md *ctx)
+int userstack_7(struct xdp_md *ctx)
 {
 	__u32 queue = ctx->rx_queue_index;
 	void *claims = bpf_map_lookup_elem(&claims_by_queue, &queue);
@@ -331,8 +331,8 @@ int userstack_6(struct xdp_md *ctx)
 	if (!parse_frame(ctx, &packet))
 		return XDP_PASS;
 	bool is_datagram = packet.claim.protocol == IPPROTO_UDP;
-	// Every socket of a group gets its datagrams: the kernel knows them all.
-	if (is_datagram && packet.to_group)
+	// Every socket of a group gets its datagrams: the kernel knows them all. TCP has no groups, and is dropped there.
+	if (packet.to_group)
 		return XDP_PASS;
 	if (!holds(claims, &packet)) {
 		__builtin_memset(packet.claim.address, 0, sizeof(packet.claim.address));

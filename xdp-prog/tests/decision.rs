@@ -152,7 +152,7 @@ fn the_kernel_hears_of_errors_about_datagrams() {
 }
 
 #[test]
-fn datagrams_to_a_group_pass() {
+fn packets_to_a_group_pass() {
     let owner = Owner::new();
     owner.claim(UDP, "0.0.0.0", 53, Opens::All);
     owner.claim(UDP, "::", 53, Opens::All);
@@ -161,7 +161,7 @@ fn datagrams_to_a_group_pass() {
         owner.check(&datagram, Redirect);
         owner.check(&frame::to_group(&datagram), Pass);
     }
-    owner.check(&frame::to_group(&frame::tcp("10.0.0.1:53", ACK)), Redirect);
+    owner.check(&frame::to_group(&frame::tcp("10.0.0.1:53", ACK)), Pass);
 }
 
 #[test]

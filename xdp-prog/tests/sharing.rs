@@ -233,7 +233,7 @@ fn foreign_program_is_refused_and_left_alone() {
 #[test]
 fn program_of_our_name_with_other_maps_is_foreign() {
     let network = Network::new();
-    attach_by_netlink(&network, &pass_everything(c"userstack_6"), sys::XDP_FLAGS_DRV_MODE);
+    attach_by_netlink(&network, &pass_everything(c"userstack_7"), sys::XDP_FLAGS_DRV_MODE);
     let error = Steering::attach(network.index, Mode::Auto).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ResourceBusy);
 }
