@@ -417,7 +417,8 @@ fn a_peer_that_is_away_for_a_while_is_not_sent_crumbs() {
     assert_eq!(peer.script.stack.counters().black_holes, 0);
 }
 
-/// An error out of thin air: about a number relative to the right one, and a packet of some length.
+/// An error out of thin air: about a number relative to the right one, and a packet of some length. The segment that it
+/// comes after may be lost.
 #[derive(Debug, Clone)]
 struct Forged {
     kind: u8,
@@ -425,6 +426,7 @@ struct Forged {
     rest: u32,
     ahead: i32,
     quoted_len: usize,
+    loses: bool,
 }
 
 fn forged() -> impl Strategy<Value = Forged> {
@@ -432,13 +434,8 @@ fn forged() -> impl Strategy<Value = Forged> {
     let rest = prop_oneof![4 => 0u32..1_600, 1 => any::<u32>()];
     let kind = prop_oneof![4 => Just(UNREACHABLE), 1 => any::<u8>()];
     let code = prop_oneof![4 => Just(TOO_BIG), 1 => any::<u8>()];
-    (kind, code, rest, ahead, 0usize..1_500).prop_map(|(kind, code, rest, ahead, quoted_len)| Forged {
-        kind,
-        code,
-        rest,
-        ahead,
-        quoted_len,
-    })
+    (kind, code, rest, ahead, 0usize..1_500, proptest::bool::weighted(0.3))
+        .prop_map(|(kind, code, rest, ahead, quoted_len, loses)| Forged { kind, code, rest, ahead, quoted_len, loses })
 }
 
 proptest! {
@@ -453,13 +450,18 @@ proptest! {
         prop_assert_eq!(peer.script.stack.tcp_send(flow, &bytes), Ok(bytes.len()));
         let mut errors = errors.into_iter();
         peer.pass(SECOND * 100, |peer, seen| {
-            if let Some(Forged { kind, code, rest, ahead, quoted_len }) = errors.next() {
+            let mut is_lost = false;
+            if let Some(Forged { kind, code, rest, ahead, quoted_len, loses }) = errors.next() {
+                is_lost = loses;
                 let payload = vec![0; quoted_len];
                 let about = Heard { payload, ..at(&seen, peer.rcv_nxt.wrapping_add_signed(ahead)) };
                 tell(peer, kind, code, rest, &about);
             }
             let ahead = seen.seq.wrapping_sub(start) as usize;
             assert!(seen.payload.iter().copied().eq((ahead..ahead + seen.payload.len()).map(pattern)));
+            if is_lost {
+                return;
+            }
             if ahead <= arrived && arrived < ahead + seen.payload.len() {
                 arrived = ahead + seen.payload.len();
                 peer.rcv_nxt = start.wrapping_add(arrived as u32);

@@ -57,6 +57,7 @@ fn question(local: Option<IpAddr>, remote: IpAddr) -> RouteMessage {
 
 fn understand(answer: &RouteMessage, local: Option<IpAddr>, remote: IpAddr) -> Option<Route> {
     let (mut device, mut neighbour, mut source, mut mtu) = (None, remote, local, None);
+    let mut expires = false;
     for attribute in &answer.attributes {
         match attribute {
             RouteAttribute::Oif(index) => device = Some(*index),
@@ -65,10 +66,13 @@ fn understand(answer: &RouteMessage, local: Option<IpAddr>, remote: IpAddr) -> O
             RouteAttribute::Via(RouteVia::Inet6(gateway)) => neighbour = (*gateway).into(),
             RouteAttribute::PrefSource(RouteAddress::Inet(address)) => source = source.or(Some((*address).into())),
             RouteAttribute::PrefSource(RouteAddress::Inet6(address)) => source = source.or(Some((*address).into())),
+            RouteAttribute::CacheInfo(info) => expires = info.expires != 0,
             RouteAttribute::Metrics(metrics) => mtu = metrics.iter().find_map(mtu_of),
             _ => (),
         }
     }
+    // What a connection of the kernel's has found out of the path is forgotten without a notice: ours find out themselves.
+    let mtu = mtu.filter(|_| !expires);
     Some(Route { device: device?, neighbour, source: source?, mtu })
 }
 
@@ -76,5 +80,28 @@ fn mtu_of(metric: &RouteMetric) -> Option<u16> {
     match metric {
         RouteMetric::Mtu(mtu) => Some(u16::try_from(*mtu).unwrap_or(u16::MAX)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_route::route::RouteCacheInfo;
+
+    #[test]
+    fn an_mtu_that_the_kernel_will_forget_is_not_the_route_s() {
+        let local = IpAddr::from([10, 0, 0, 1]);
+        let mtu = |expires: u32| {
+            let mut info = [0; 32];
+            info[8..12].copy_from_slice(&expires.to_ne_bytes());
+            let mut answer = RouteMessage::default();
+            answer.attributes = vec![
+                RouteAttribute::Oif(7),
+                RouteAttribute::Metrics(vec![RouteMetric::Mtu(1400)]),
+                RouteAttribute::CacheInfo(RouteCacheInfo::parse(&info).unwrap()),
+            ];
+            understand(&answer, Some(local), [10, 0, 0, 2].into()).unwrap().mtu
+        };
+        assert_eq!((mtu(0), mtu(59_000)), (Some(1400), None));
     }
 }
