@@ -185,6 +185,11 @@ pub fn timeval(duration: Duration) -> timeval {
     timeval { tv_sec: duration.as_secs() as libc::time_t, tv_usec: duration.subsec_micros().into() }
 }
 
+/// A duration as a timespec.
+pub fn timespec(duration: Duration) -> timespec {
+    timespec { tv_sec: duration.as_secs() as libc::time_t, tv_nsec: duration.subsec_nanos().into() }
+}
+
 /// The timeout of epoll_wait(2) and poll(2): milliseconds, negative for ever.
 pub fn timeout_millis(millis: c_int) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
@@ -244,6 +249,11 @@ pub fn format_address(address: SocketAddr, family: c_int) -> (AddressBuffer, usi
         }
         (_, IpAddr::V6(_)) => unreachable!("an AF_INET socket has IPv4 addresses"),
     }
+}
+
+/// Says in an address of AF_INET6 which interface it is of.
+pub fn set_scope(address: &mut AddressBuffer, index: u32) {
+    address[24..V6_LEN].copy_from_slice(&index.to_ne_bytes());
 }
 
 /// Where the application wants an answer of bytes: an address or the value of an option. As much as fits is written,

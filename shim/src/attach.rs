@@ -12,7 +12,7 @@ use crate::epoll_set::cookie::Cookie;
 use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
-use crate::{admission, args, clock, fd_table, fork, keeper, sys};
+use crate::{admission, args, clock, datagram, fd_table, fork, keeper, sys};
 use fd_table::Entry;
 use stack::kernel::interface::Interface;
 use stack::kernel::loopback;
@@ -95,6 +95,17 @@ impl Network {
     pub fn is_whole(&self, hop: &NextHop) -> bool {
         let served = self.interfaces.get(usize::from(hop.interface.0));
         served.is_some_and(|served| served.rings.iter().all(Option::is_some))
+    }
+
+    /// The kernel's index of an interface.
+    pub fn index_of(&self, interface: InterfaceId) -> u32 {
+        self.interfaces.get(usize::from(interface.0)).map_or(0, |served| served.interface.index)
+    }
+
+    /// The interface of the kernel's index, if it is one of ours.
+    pub fn interface_of(&self, index: u32) -> Option<InterfaceId> {
+        let at = self.interfaces.iter().position(|served| served.interface.index == index)?;
+        Some(InterfaceId(at as u16))
     }
 
     /// Every fd that a child of fork(2) must close.
@@ -185,9 +196,13 @@ impl Served {
 
 /// Attaches for the use of a socket, if it is a listener.
 pub fn attach_for(world: &mut World, key: Key) {
-    if world.description(key).is_ok_and(|description| matches!(description.role, Role::Listener(_))) {
-        admission::note_use(world, key);
-        attach(world, clock::now());
+    match world.description(key).map(|description| &description.role) {
+        Ok(Role::Listener(_)) => {
+            admission::note_use(world, key);
+            attach(world, clock::now());
+        }
+        Ok(Role::Datagram(_)) => datagram::settle(world, key),
+        _ => {}
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::admission::Admission;
 use crate::calls::passed::Passed;
+use crate::datagram::Datagram;
 use crate::relay::Relay;
 use crate::sys;
 use crate::waker::WakerId;
@@ -72,6 +73,8 @@ pub enum Role {
     Flow(Flow),
     /// A listening socket.
     Listener(Listener),
+    /// A UDP socket. Its shadow is one in the kernel.
+    Datagram(Datagram),
     /// A connection that was handed to the kernel: no fd stands for it any more.
     Relay(Relay),
 }
@@ -152,6 +155,7 @@ impl Description {
         match &self.role {
             Role::Flow(flow) => Some(Socket::Flow(flow.id)),
             Role::Listener(listener) => listener.id.map(Socket::Listener),
+            Role::Datagram(datagram) => datagram.id.map(Socket::Udp),
             Role::Undecided | Role::Relay(_) => None,
         }
     }
@@ -174,19 +178,26 @@ impl Description {
         let ours = self.socket().zip(stack).map(|(socket, stack)| stack.readiness(socket)).unwrap_or_default();
         match &self.role {
             Role::Listener(listener) if listener.shadow_is_ready => ours | Readiness::READABLE,
+            // What cannot go out at once, the shadow waits for.
+            Role::Datagram(datagram) => ours | datagram.turns.shadow | Readiness::WRITABLE,
             // As Linux says of a TCP socket that is not connected.
             Role::Undecided => Readiness::WRITABLE | Readiness::HANGUP,
             _ => ours,
         }
     }
 
-    /// Looks again whether the shadow, once seen to have a connection, still has it.
+    /// Whether there is a socket of the kernel's beside it that may have something to say.
+    pub fn has_shadow(&self) -> bool {
+        matches!(self.role, Role::Listener(_) | Role::Datagram(_))
+    }
+
+    /// Looks again whether the shadow, once seen to have something, still has it.
     pub fn refresh_shadow(&mut self) {
-        let fd = self.fds.first().copied();
-        if let (Role::Listener(listener), Some(fd)) = (&mut self.role, fd)
-            && listener.shadow_is_ready
-        {
-            listener.shadow_is_ready = sys::is_readable(fd);
+        let Some(fd) = self.fds.first().copied() else { return };
+        match &mut self.role {
+            Role::Listener(listener) if listener.shadow_is_ready => listener.shadow_is_ready = sys::is_readable(fd),
+            Role::Datagram(datagram) => datagram.refresh_shadow(fd),
+            _ => {}
         }
     }
 }

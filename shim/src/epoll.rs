@@ -5,6 +5,7 @@
 
 use crate::args::Room;
 use crate::attach::{self, watch_ring};
+use crate::datagram::readiness_of;
 use crate::description::{Role, Watch};
 use crate::epoll_set::cookie::Cookie;
 use crate::epoll_set::{EpollSet, Item};
@@ -115,7 +116,7 @@ fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
     attach::attach_for(world, key);
     let added = world.sets.get_mut(set).ok_or(Errno::EBADF)?.add(item).ok_or(Errno::ENOMEM)?;
     world.description(key)?.watches.push(Watch { set, item: added });
-    if matches!(world.description(key)?.role, Role::Listener(_)) {
+    if world.description(key)?.has_shadow() {
         watch_shadow(world, set, &item, EPOLL_CTL_ADD)?;
     }
     queue_if_ready(world, set, key, added);
@@ -130,7 +131,7 @@ fn modify(world: &mut World, set: Key, key: Key, item: Key, event: epoll_event) 
     }
     registered.modify(item, event.events, event.u64);
     let changed = registered.item(item).copied();
-    if let (Some(changed), Role::Listener(_)) = (changed, &world.description(key)?.role) {
+    if let (Some(changed), true) = (changed, world.description(key)?.has_shadow()) {
         watch_shadow(world, set, &changed, EPOLL_CTL_MOD)?;
     }
     queue_if_ready(world, set, key, item);
@@ -142,7 +143,7 @@ fn remove(world: &mut World, set: Key, key: Key, item: Key) -> Result<(), Errno>
     let registered = world.sets.get_mut(set).ok_or(Errno::EBADF)?;
     let removed = registered.item(item).copied();
     registered.remove(item);
-    if let (Some(removed), Role::Listener(_)) = (removed, &world.description(key)?.role) {
+    if let (Some(removed), true) = (removed, world.description(key)?.has_shadow()) {
         watch_shadow(world, set, &removed, EPOLL_CTL_DEL)?;
     }
     Ok(())
@@ -155,7 +156,7 @@ fn queue_if_ready(world: &mut World, set: Key, key: Key, item: Key) {
     }
 }
 
-/// Registers the shadow of a listener, so that connections that come over the kernel end a wait, too.
+/// Registers the shadow of a socket, so that what comes over the kernel ends a wait, too.
 fn watch_shadow(world: &mut World, set: Key, item: &Item, operation: c_int) -> Result<(), Errno> {
     let epfd = world.sets.get(set).ok_or(Errno::EBADF)?.epfd;
     sys::epoll_control(epfd, operation, item.fd, item.shadow_events(), Cookie::Shadow(item.fd).pack())
@@ -315,24 +316,26 @@ fn ask_kernel(
                 events[kept] = event;
                 kept += 1;
             }
-            Some(Cookie::Shadow(fd)) => shadow_is_ready(key, fd),
+            Some(Cookie::Shadow(fd)) => shadow_is_ready(key, fd, event.events),
             Some(Cookie::Wake | Cookie::Ring) => {}
         }
     }
     Ok(Asked { kept, own: count - kept })
 }
 
-/// The kernel has a connection for a listener: the set is to say so.
-fn shadow_is_ready(set: Key, fd: RawFd) {
+/// The kernel has something for a socket with a shadow: the set is to say so.
+fn shadow_is_ready(set: Key, fd: RawFd, bits: u32) {
     let mut world = world::enter_quietly();
     let Some(key) = fd_table::socket(fd) else { return };
     let Ok(description) = world.description(key) else { return };
-    if let Role::Listener(listener) = &mut description.role {
-        listener.shadow_is_ready = true;
+    match &mut description.role {
+        Role::Listener(listener) => listener.shadow_is_ready = true,
+        Role::Datagram(datagram) => datagram.turns.shadow |= readiness_of(bits),
+        _ => {}
     }
     if let Ok(Some(item)) = find(&mut world, set, key, fd)
         && let Some(set) = world.sets.get_mut(set)
     {
-        set.queue(item, EPOLLIN as u32);
+        set.queue(item, bits);
     }
 }

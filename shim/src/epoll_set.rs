@@ -44,10 +44,11 @@ impl Item {
         self.events & mode as u32 != 0
     }
 
-    /// What the registration of a listener's shadow is to ask for, so that the kernel wakes us just as often as we
-    /// are to wake the application.
+    /// What the registration of a shadow is to ask for, so that the kernel wakes us just as often as we are to wake the
+    /// application.
     pub fn shadow_events(&self) -> u32 {
-        self.events & (libc::EPOLLIN | EPOLLET | EPOLLEXCLUSIVE) as u32
+        let conditions = libc::EPOLLIN | libc::EPOLLRDNORM | libc::EPOLLRDHUP | libc::EPOLLPRI;
+        self.events & (conditions | EPOLLET | EPOLLEXCLUSIVE | EPOLLONESHOT) as u32
     }
 }
 

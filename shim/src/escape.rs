@@ -2,10 +2,10 @@
 //! calls on a standard stream or a FILE. A flow that goes there goes as a relay.
 
 use crate::fd_table::{self, Entry};
-use crate::{children, fork, inherited, successor, sys, thread, world};
+use crate::{children, datagram, fork, inherited, successor, sys, thread, world};
 use std::os::fd::RawFd;
 
-/// The flow at `fd`, if it is one, is the kernel's from now on, at all of its fds.
+/// The flow or UDP socket at `fd`, if it is one, is the kernel's from now on, at all of its fds.
 pub fn release(fd: RawFd) {
     if !fork::is_served() {
         return;
@@ -16,6 +16,11 @@ pub fn release(fd: RawFd) {
             let Ok(mut world) = world::enter() else { return };
             if let Err(error) = children::hand_over(&mut world, key) {
                 tracing::warn!(%error, "a connection is lost to another program or a stream");
+            }
+        }
+        Some(Entry::Datagram(key)) => {
+            if let Ok(mut world) = world::enter() {
+                datagram::leave(&mut world, key);
             }
         }
         _ => {}
@@ -51,7 +56,8 @@ pub fn before_exec() {
     }
 }
 
-/// Whether another program would have this fd, and it is more than the kernel's.
+/// Whether another program would have this fd, and it is more than the kernel's. What comes for a UDP socket stays with
+/// this one, which mostly means to keep it.
 fn is_passed_on(fd: RawFd, entry: Entry) -> bool {
     let closes_on_exec = || match fd_table::placeholder_cloexec(fd) {
         Some(cloexec) => cloexec,

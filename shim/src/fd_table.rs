@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 pub enum Entry {
     /// A socket: the key of its description.
     Socket(Key),
+    /// A UDP socket: the key of its description.
+    Datagram(Key),
     /// An epoll instance that holds sockets of ours: the key of its set.
     Epoll(Key),
     /// A flow of a process before this one: the key of what is known of it.
@@ -41,6 +43,7 @@ const KIND_EPOLL: u64 = 2 << KIND_SHIFT;
 const KIND_POOLED: u64 = 3 << KIND_SHIFT;
 const KIND_INTERNAL: u64 = 4 << KIND_SHIFT;
 const KIND_INHERITED: u64 = 5 << KIND_SHIFT;
+const KIND_DATAGRAM: u64 = 6 << KIND_SHIFT;
 
 /// Zero is the kernel's, so that the table is made of untouched pages.
 static TABLE: [AtomicU64; FDS_MAX] = [const { AtomicU64::new(0) }; FDS_MAX];
@@ -52,6 +55,7 @@ impl Entry {
     fn pack(self) -> u64 {
         match self {
             Entry::Socket(key) => KIND_SOCKET | key.to_bits(),
+            Entry::Datagram(key) => KIND_DATAGRAM | key.to_bits(),
             Entry::Epoll(key) => KIND_EPOLL | key.to_bits(),
             Entry::Inherited(key) => KIND_INHERITED | key.to_bits(),
             Entry::Pooled => KIND_POOLED,
@@ -62,6 +66,7 @@ impl Entry {
     fn unpack(word: u64) -> Option<Self> {
         match word & KIND_MASK {
             KIND_SOCKET => Some(Entry::Socket(Key::from_bits(word & KEY_MASK))),
+            KIND_DATAGRAM => Some(Entry::Datagram(Key::from_bits(word & KEY_MASK))),
             KIND_EPOLL => Some(Entry::Epoll(Key::from_bits(word & KEY_MASK))),
             KIND_INHERITED => Some(Entry::Inherited(Key::from_bits(word & KEY_MASK))),
             KIND_POOLED => Some(Entry::Pooled),
@@ -85,12 +90,22 @@ pub fn get(fd: RawFd) -> Option<Entry> {
 #[inline]
 pub fn socket(fd: c_int) -> Option<Key> {
     match get(fd)? {
-        Entry::Socket(key) => Some(key),
+        Entry::Socket(key) | Entry::Datagram(key) => Some(key),
         _ => None,
     }
 }
 
-/// The description to serve a call of the application on `fd` with; `None`: the kernel serves it.
+/// The description behind `fd`, if it is a UDP socket of ours.
+#[inline]
+pub fn datagram(fd: c_int) -> Option<Key> {
+    match get(fd)? {
+        Entry::Datagram(key) => Some(key),
+        _ => None,
+    }
+}
+
+/// The description to serve a call of the application on `fd` with; `None`: the kernel serves it, and so it does a UDP
+/// socket where [`datagram`] is not asked for.
 ///
 /// # Errors
 /// `EBADF`: an fd that the application does not know of.
@@ -98,7 +113,7 @@ pub fn socket(fd: c_int) -> Option<Key> {
 pub fn serve(fd: c_int) -> Option<Result<Key, Errno>> {
     match get(fd)? {
         Entry::Socket(key) => Some(Ok(key)),
-        Entry::Epoll(_) => None,
+        Entry::Epoll(_) | Entry::Datagram(_) => None,
         Entry::Inherited(key) => {
             inherited::obtain(key);
             None
@@ -208,7 +223,9 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         let keys = [key(0, 0), key(1, 0), key(u64::from(u32::MAX), FDS_MAX as u64 - 1)];
-        let entries = keys.iter().flat_map(|&key| [Entry::Socket(key), Entry::Epoll(key), Entry::Inherited(key)]);
+        let entries = keys
+            .iter()
+            .flat_map(|&key| [Entry::Socket(key), Entry::Datagram(key), Entry::Epoll(key), Entry::Inherited(key)]);
         for entry in entries.chain([Entry::Pooled, Entry::Internal]) {
             assert_eq!(Entry::unpack(entry.pack()), Some(entry));
         }

@@ -162,6 +162,7 @@ pub fn leave_stack(world: &mut World) -> bool {
                 listener.id = None;
                 world.has_new_listeners = true;
             }
+            Role::Datagram(datagram) => datagram.inherit(),
             Role::Flow(_) | Role::Undecided => {}
         }
     }

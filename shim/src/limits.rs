@@ -131,3 +131,10 @@ pub const HOLD_BACK_MAX: stack::Duration = stack::Duration::from_micros(50);
 
 /// The same for a file that fits it: an icon, a page of text.
 pub const SENDFILE_SMALL_LEN: usize = 4096;
+
+/// How often in a row a UDP socket receives, or finds nothing, without asking the kernel for what came there: a system
+/// call of some 0.3 us then costs little, and what came there does not wait long.
+pub const SHADOW_PATIENCE: u32 = 64;
+
+/// How often a connected UDP socket that sends asks the kernel for ICMP errors: a system call of some 0.3 us.
+pub const ERROR_LOOK_PERIOD: stack::Duration = stack::Duration::from_millis(1);

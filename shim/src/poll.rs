@@ -1,6 +1,8 @@
 //! poll(2) and select(2), where some of the fds are sockets of ours.
 
 use crate::attach;
+use crate::calls;
+use crate::datagram::readiness_of;
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
 use crate::sys::SignalMask;
@@ -97,7 +99,7 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
             }
             // Given back to the kernel before this, unless a signal handler polls.
             Some(Entry::Inherited(_)) => {}
-            Some(Entry::Socket(key)) => look_at_socket(world, key, fd, kernel),
+            Some(Entry::Socket(key) | Entry::Datagram(key)) => look_at_socket(world, key, fd, kernel),
         }
         ready += usize::from(fd.revents != 0);
     }
@@ -109,11 +111,14 @@ fn look_at_socket(world: &mut World, key: Key, fd: &mut pollfd, kernel: &mut pol
     if let Ok(description) = world.description(key) {
         description.refresh_shadow();
     }
-    let bits = world.bits(key).unwrap_or(POLLNVAL as u32) as c_short;
-    match world.description(key).map(|description| &description.role) {
-        Ok(Role::Undecided | Role::Relay(_)) => return,
-        Ok(Role::Listener(_)) => kernel.events = fd.events & POLLIN,
-        Ok(Role::Flow(_)) | Err(_) => kernel.fd = -1,
+    // What is gone was closed, or given to the kernel just now: the kernel knows.
+    let (Some(bits), Ok(description)) = (world.bits(key), world.description(key)) else { return };
+    let bits = bits as c_short;
+    match description.role {
+        Role::Undecided | Role::Relay(_) => return,
+        Role::Listener(_) => kernel.events = fd.events & POLLIN,
+        Role::Datagram(_) => {}
+        Role::Flow(_) => kernel.fd = -1,
     }
     fd.revents = bits & (fd.events | POLLERR | POLLHUP | POLLNVAL);
 }
@@ -127,9 +132,18 @@ fn ask_kernel(fds: &mut [pollfd], kernel: &mut [pollfd]) -> Result<usize, Errno>
     for (fd, kernel) in fds.iter_mut().zip(kernel) {
         if kernel.fd >= 0 {
             fd.revents |= kernel.revents;
+            note_shadow(kernel);
         }
     }
     Ok(ready)
+}
+
+/// What the kernel has for a UDP socket of ours is to be received from there.
+fn note_shadow(kernel: &pollfd) {
+    let shadow = readiness_of(kernel.revents as u32);
+    if let (false, Some(key)) = (shadow.is_empty(), fd_table::datagram(kernel.fd)) {
+        calls::datagram::note_shadow(key, shadow);
+    }
 }
 
 /// The sets of select(2), each of them null or there.

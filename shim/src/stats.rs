@@ -15,6 +15,12 @@ pub static CALLS_PASSED: AtomicU64 = AtomicU64::new(0);
 /// Connections to our listeners that came over the kernel.
 pub static ACCEPTED_FROM_KERNEL: AtomicU64 = AtomicU64::new(0);
 
+/// UDP datagrams received that came over the kernel, and calls that ended in an error of its socket's.
+pub static DATAGRAMS_FROM_KERNEL: AtomicU64 = AtomicU64::new(0);
+
+/// UDP datagrams that the kernel sent for a socket of ours.
+pub static DATAGRAMS_BY_KERNEL: AtomicU64 = AtomicU64::new(0);
+
 /// Sleeps in the kernel.
 pub static SLEEPS: AtomicU64 = AtomicU64::new(0);
 
@@ -39,6 +45,8 @@ pub fn write_out(world: &World) {
     network.map_or(&Counters::default(), |network| network.stack.counters()).for_each(&mut add);
     add("calls_passed", CALLS_PASSED.load(Ordering::Relaxed));
     add("accepted_from_kernel", ACCEPTED_FROM_KERNEL.load(Ordering::Relaxed));
+    add("datagrams_from_kernel", DATAGRAMS_FROM_KERNEL.load(Ordering::Relaxed));
+    add("datagrams_by_kernel", DATAGRAMS_BY_KERNEL.load(Ordering::Relaxed));
     add("sleeps", SLEEPS.load(Ordering::Relaxed));
     json.push_str("}\n");
     // In one piece, so that no other process's comes in between.

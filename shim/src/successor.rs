@@ -5,7 +5,6 @@
 //! stack goes on there without losing a packet. It has no fd of the application's, is nobody's child, and ends with the
 //! last of these connections.
 
-use crate::description::Role;
 use crate::fd_table::{self, Entry};
 use crate::limits::{EXIT_GRACE, EXIT_WAIT_MAX};
 use crate::sys::{self, SignalMask};
@@ -14,6 +13,7 @@ use crate::world::{self, Inside, World};
 use crate::{clock, fork, keeper, log, relay, stats};
 use stack::Errno;
 use stack::kernel::share_with_child;
+use stack::socket::Socket;
 
 /// Leaves the stack to a successor. From then on this process has none.
 ///
@@ -68,14 +68,14 @@ fn close_applications_fds() {
     let _ = sys::close_range(next, u32::MAX, 0);
 }
 
-/// Listeners went with their fds.
+/// Listeners and UDP sockets went with their fds.
 fn unlisten(world: &mut World) {
     let World { descriptions, network: Some(network), .. } = world else { return };
     for (_, description) in descriptions.iter() {
-        if let Role::Listener(listener) = &description.role
-            && let Some(id) = listener.id
-        {
-            network.stack.tcp_unlisten(id);
+        match description.socket() {
+            Some(Socket::Listener(id)) => network.stack.tcp_unlisten(id),
+            Some(Socket::Udp(id)) => network.stack.udp_close(id),
+            Some(Socket::Flow(_)) | None => {}
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::args::Room;
 use crate::limits::ITEMS_MAX;
-use libc::{c_int, c_long, epoll_event, pollfd, sigset_t};
+use libc::{c_int, c_long, c_short, epoll_event, pollfd, sigset_t};
 use stack::Errno;
 use stack::kernel::high_fd_floor;
 use std::ffi::CStr;
@@ -198,6 +198,22 @@ pub fn set_option(fd: RawFd, level: c_int, name: c_int, value: &[u8]) -> Result<
     call!(SYS_setsockopt, fd, level, name, value.as_ptr(), value.len()).map(drop)
 }
 
+/// connect(2), to an address as the kernel knows it.
+pub fn connect(fd: RawFd, address: &[u8]) -> Result<(), Errno> {
+    call!(SYS_connect, fd, address.as_ptr(), address.len()).map(drop)
+}
+
+/// getsockopt(2) of an int.
+pub fn option_int(fd: RawFd, level: c_int, name: c_int) -> Result<c_int, Errno> {
+    let mut value = [0; size_of::<c_int>()];
+    option(fd, level, name, &mut value).map(|_| c_int::from_ne_bytes(value))
+}
+
+/// sendmsg(2).
+pub fn send_message(fd: RawFd, message: &libc::msghdr, flags: c_int) -> Result<usize, Errno> {
+    call!(SYS_sendmsg, fd, ptr::from_ref(message), flags)
+}
+
 /// recv(2), without waiting.
 pub fn receive(fd: RawFd, into: &mut [u8]) -> Result<usize, Errno> {
     call!(SYS_recvfrom, fd, into.as_mut_ptr(), into.len(), libc::MSG_DONTWAIT)
@@ -364,10 +380,15 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
     call!(SYS_ppoll, fds.as_mut_ptr(), fds.len(), time, mask.0, KERNEL_SIGSET_LEN)
 }
 
+/// Which of `events` are true of an fd now, and of those that are always asked for.
+pub fn look(fd: RawFd, events: c_short) -> c_short {
+    let mut fds = [pollfd { fd, events, revents: 0 }];
+    poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE).map_or(0, |_| fds[0].revents)
+}
+
 /// Whether one fd is readable now.
 pub fn is_readable(fd: RawFd) -> bool {
-    let mut fds = [pollfd { fd, events: libc::POLLIN, revents: 0 }];
-    poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE) == Ok(1) && fds[0].revents & libc::POLLIN != 0
+    look(fd, libc::POLLIN) & libc::POLLIN != 0
 }
 
 /// Faults pages in, to be read or written to; false if one of them is not there, or is of a kind that this cannot do:

@@ -116,7 +116,7 @@ fn wait<T>(
         if may_spin {
             let turns = world::turns();
             drop(world);
-            may_spin = spin(turns, until, || false);
+            may_spin = spin(turns, until, || patience.shadow.is_some_and(sys::is_readable));
             world = world::enter()?;
             continue;
         }

@@ -289,11 +289,13 @@ impl World {
     /// Has the kernel watch a description's fds, which are its own by now, as if they had never been ours.
     pub fn move_watches_to_kernel(&mut self, key: Key) {
         let Some(description) = self.descriptions.get_mut(key) else { return };
+        // A shadow is registered already, under a cookie of ours.
+        let operation = if description.has_shadow() { libc::EPOLL_CTL_MOD } else { libc::EPOLL_CTL_ADD };
         for watch in std::mem::take(&mut description.watches) {
             if let Some(set) = self.sets.get_mut(watch.set)
                 && let Some(item) = set.item(watch.item).copied()
             {
-                let _ = sys::epoll_control(set.epfd, libc::EPOLL_CTL_ADD, item.fd, item.events, item.data);
+                let _ = sys::epoll_control(set.epfd, operation, item.fd, item.events, item.data);
                 set.remove(watch.item);
             }
         }

@@ -28,7 +28,7 @@ fn connected(address: IpAddr, port: u16, peer: (IpAddr, u16)) -> Binding {
 
 fn to(address: IpAddr, port: u16, len: usize) -> Dispatch {
     let to = SocketAddr::new(address, port);
-    Dispatch { to, from: None, hop_limit: 61, traffic_class: 0x2e, may_fragment: false, len }
+    Dispatch { to, from: None, interface: None, hop_limit: 61, traffic_class: 0x2e, may_fragment: false, len }
 }
 
 /// A client's and a server's socket.

@@ -178,7 +178,7 @@ int renewed(void)
 
 static int list(void)
 {
-	static const char *const servings[] = {[FLOW] = "flow", [SERVED] = "served", [MIXED] = "mixed", [PASSED] = "passed", [ANYHOW] = "anyhow"};
+	static const char *const servings[] = {[FLOW] = "flow", [SERVED] = "served", [DATAGRAMS] = "datagrams", [MIXED] = "mixed", [PASSED] = "passed", [ANYHOW] = "anyhow"};
 	for (const struct test_case *at = cases; at->name; at++)
 		printf("%s %s\n", at->name, servings[at->serving]);
 	return 0;

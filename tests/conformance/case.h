@@ -10,6 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -37,6 +38,7 @@
 enum serving {
 	FLOW,   // Over one flow that flow() opens: run with either side opening it, and served by the library.
 	SERVED, // Opens its own flows; the kernel's TCP sees none of their segments.
+	DATAGRAMS, // Sends or receives UDP datagrams through the rings.
 	MIXED,  // Opens flows, and has the kernel serve something too.
 	PASSED, // The library opens no flow.
 	ANYHOW, // It depends on the family.

@@ -12,6 +12,7 @@ use userstack_tests::{Family, Finished, Hosts, Program, Scratch, Stack, run_comm
 enum Serving {
     Flow,
     Served,
+    Datagrams,
     Mixed,
     Passed,
     Anyhow,
@@ -37,6 +38,7 @@ fn check(source: &str) {
         let serving = match serving {
             "flow" => Serving::Flow,
             "served" => Serving::Served,
+            "datagrams" => Serving::Datagrams,
             "mixed" => Serving::Mixed,
             "passed" => Serving::Passed,
             "anyhow" => Serving::Anyhow,
@@ -58,7 +60,7 @@ fn compile(source: &str, scratch: &Scratch) -> String {
     let path = |name: &str| directory.join(name).to_str().expect("the work tree's path is UTF-8").to_string();
     let program = scratch.join("program");
     let options = ["-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror", "-pthread"];
-    let files = [path(source), path("case.c"), path("transfer.c"), path("family.c")];
+    let files = [path(source), path("case.c"), path("transfer.c"), path("family.c"), path("udp.c")];
     run_command(
         &["cc", "-o", &program].into_iter().chain(options).chain(files.iter().map(|file| &**file)).collect::<Vec<_>>(),
     );
@@ -114,10 +116,12 @@ impl Case<'_> {
             return format!("it left no counters\n{}", ours.stderr);
         }
         let (flows, frames) = (ours.stats.flows(), ours.stats.get("tx_frames"));
+        let datagrams = ours.stats.get("datagrams_sent") + ours.stats.get("datagrams_received");
         let as_wanted = match self.serving {
             Serving::Flow => kernel_served_nothing && flows > 0,
             // A connect that fails opens no flow, but sends.
             Serving::Served => kernel_served_nothing && flows + frames > 0,
+            Serving::Datagrams => datagrams > 0,
             Serving::Mixed => flows > 0,
             Serving::Passed => flows == 0,
             Serving::Anyhow => true,
@@ -125,7 +129,9 @@ impl Case<'_> {
         if as_wanted {
             return String::new();
         }
-        let served = format!("{flows} flows, {frames} frames sent, kernel served nothing: {kernel_served_nothing}");
+        let served = format!(
+            "{flows} flows, {datagrams} datagrams, {frames} frames sent, kernel served nothing: {kernel_served_nothing}"
+        );
         format!("not served as {:?}: {served}\n{}", self.serving, ours.stderr)
     }
 }
@@ -149,6 +155,6 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, descriptors, dual, epoll, every_option, input, options, poll, processes, programs, sendfile,
-    shutdown, signals, tcp_options, threads, transmit,
+    accept, connect, datagram, descriptors, dual, epoll, every_option, input, options, poll, processes, programs,
+    sendfile, shutdown, signals, tcp_options, threads, transmit,
 }

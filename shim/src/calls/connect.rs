@@ -50,7 +50,7 @@ fn begin(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Begun, Errno
     };
     let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
     let id = match role {
-        Role::Relay(_) => return Ok(Begun::Kernel),
+        Role::Relay(_) | Role::Datagram(_) => return Ok(Begun::Kernel),
         Role::Listener(_) => return Err(Errno::EISCONN),
         Role::Undecided => return open(&mut world, fd, key, remote),
         Role::Flow(flow) if flow.is_connected => return Err(Errno::EISCONN),

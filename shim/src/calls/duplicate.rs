@@ -69,7 +69,7 @@ fn has_delivered(world: &mut World, key: Key) -> Result<(), Errno> {
 /// Takes `fd` from what stands behind it, and closes it.
 fn detach(world: &mut World, fd: RawFd, entry: Entry) {
     match entry {
-        Entry::Socket(key) => {
+        Entry::Socket(key) | Entry::Datagram(key) => {
             if let Some(true) = forget_socket(world, fd, key) {
                 return;
             }
@@ -116,6 +116,12 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
             let id = listener.id;
             if let (Some(id), Some(stack)) = (id, world.stack()) {
                 stack.tcp_unlisten(id);
+            }
+        }
+        Role::Datagram(datagram) => {
+            let id = datagram.id;
+            if let (Some(id), Some(stack)) = (id, world.stack()) {
+                stack.udp_close(id);
             }
         }
         Role::Undecided | Role::Relay(_) => {}
@@ -192,7 +198,7 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
         return;
     }
     match entry {
-        Entry::Socket(key) => {
+        Entry::Socket(key) | Entry::Datagram(key) => {
             let Ok(description) = world.description(key) else { return };
             description.fds.push(copy);
             if let Role::Flow(flow) = &mut description.role
@@ -239,7 +245,7 @@ pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
     match target {
         Some(Entry::Pooled) => world.placeholders.forget(to),
         // A placeholder that is kept would keep the number: so it is not kept.
-        Some(Entry::Socket(key)) => {
+        Some(Entry::Socket(key) | Entry::Datagram(key)) => {
             alter(&mut world, key);
             forget_socket(&mut world, to, key);
         }

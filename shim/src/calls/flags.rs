@@ -1,6 +1,6 @@
 //! fcntl(2) and ioctl(2): the flags of an fd and of its description, and how much is queued.
 
-use super::duplicate;
+use super::{datagram, duplicate};
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
 use crate::{adopt, clock, inherited, world};
@@ -20,6 +20,12 @@ pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Res
     }
     let key = match entry {
         Entry::Socket(key) => key,
+        Entry::Datagram(key) => {
+            if command == libc::F_SETFL {
+                datagram::note_flags(key, argument);
+            }
+            return Ok(None);
+        }
         Entry::Epoll(_) => return Ok(None),
         // Only close-on-exec is the fd's own, and not the socket's.
         Entry::Inherited(key) if matches!(command, libc::F_GETFD | libc::F_SETFD) => key,
@@ -46,7 +52,7 @@ fn nonblocking(key: Key) -> Result<Option<bool>, Errno> {
     let mut world = world::enter()?;
     let description = world.description(key)?;
     match description.role {
-        Role::Undecided | Role::Relay(_) => Ok(None),
+        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => Ok(None),
         Role::Flow(_) | Role::Listener(_) => Ok(Some(description.nonblocking)),
     }
 }
@@ -57,7 +63,7 @@ fn set_nonblocking(key: Key, nonblocking: bool) -> Result<Option<()>, Errno> {
     let description = world.description(key)?;
     description.nonblocking = nonblocking;
     match description.role {
-        Role::Undecided | Role::Relay(_) => Ok(None),
+        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => Ok(None),
         Role::Listener(_) => {
             description.fds.first().into_iter().for_each(|&fd| adopt::hide_nonblocking(fd, !nonblocking));
             Ok(Some(()))
@@ -105,7 +111,7 @@ pub fn request(key: Key, request: Request, value: &mut c_int) -> Result<Option<(
     }
     let mut world = world::enter()?;
     let id = match &world.description(key)?.role {
-        Role::Undecided | Role::Relay(_) => return Ok(None),
+        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => return Ok(None),
         Role::Listener(_) => return Err(Errno::EINVAL),
         Role::Flow(flow) => flow.id,
     };

@@ -17,7 +17,7 @@ use std::os::fd::RawFd;
 pub fn listen(fd: RawFd, key: Key, backlog: c_int) -> Result<Option<()>, Errno> {
     let mut world = world::enter()?;
     match &world.description(key)?.role {
-        Role::Relay(_) => Ok(None),
+        Role::Relay(_) | Role::Datagram(_) => Ok(None),
         Role::Flow(_) => Err(Errno::EINVAL),
         Role::Undecided | Role::Listener(_) => {
             sys::listen(fd, backlog)?;

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod connect;
+pub mod datagram;
 pub mod duplicate;
 pub mod flags;
 pub mod listen;

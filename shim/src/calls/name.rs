@@ -42,7 +42,7 @@ pub fn name(key: Key, end: End, to: Answer) -> Result<Option<()>, Errno> {
     let description = world.description(key)?;
     let family = description.family;
     let id = match &description.role {
-        Role::Undecided | Role::Listener(_) | Role::Relay(_) => return Ok(None),
+        Role::Undecided | Role::Listener(_) | Role::Relay(_) | Role::Datagram(_) => return Ok(None),
         Role::Flow(flow) => flow.id,
     };
     let stack = world.stack().ok_or(Errno::EBADF)?;

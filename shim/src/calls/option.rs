@@ -147,7 +147,7 @@ fn discovery(value: &[u8]) -> Result<MtuDiscovery, Errno> {
 }
 
 /// A timeout of socket(7): zero is for ever.
-fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
+pub fn timeout(value: &[u8]) -> Result<Option<Duration>, Errno> {
     let word = |index: usize| {
         let bytes = value.get(index * 8..index * 8 + 8).and_then(|bytes| bytes.first_chunk());
         bytes.map(|bytes| i64::from_ne_bytes(*bytes)).ok_or(Errno::EINVAL)

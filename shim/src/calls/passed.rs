@@ -125,7 +125,7 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
     let is_served = match &description.role {
         Role::Flow(_) => true,
         Role::Listener(listener) => listener.id.is_some(),
-        Role::Undecided | Role::Relay(_) => false,
+        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => false,
     };
     if let Role::Flow(_) = description.role {
         if name == (libc::IPPROTO_TCP, libc::TCP_ULP) {

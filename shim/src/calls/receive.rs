@@ -109,7 +109,7 @@ fn peek(world: &mut World, key: Key, pieces: &mut Pieces<'_>) -> Result<usize, E
 fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
     match &world.description(key)?.role {
         Role::Flow(flow) => Ok(flow.id),
-        Role::Undecided | Role::Listener(_) => Err(Errno::ENOTCONN),
+        Role::Undecided | Role::Listener(_) | Role::Datagram(_) => Err(Errno::ENOTCONN),
         Role::Relay(_) => Err(BEGIN_AGAIN),
     }
 }

@@ -55,7 +55,7 @@ pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> 
 fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
     match &world.description(key)?.role {
         Role::Flow(flow) => Ok(flow.id),
-        Role::Undecided | Role::Listener(_) => Err(Errno::EPIPE),
+        Role::Undecided | Role::Listener(_) | Role::Datagram(_) => Err(Errno::EPIPE),
         Role::Relay(_) => Err(BEGIN_AGAIN),
     }
 }

@@ -21,7 +21,7 @@ pub fn shutdown(fd: RawFd, key: Key, how: c_int) -> Result<Option<()>, Errno> {
     };
     let mut world = world::enter()?;
     let done = match &world.description(key)?.role {
-        Role::Undecided | Role::Relay(_) => return Ok(None),
+        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => return Ok(None),
         Role::Flow(flow) => {
             let id = flow.id;
             let stack = world.stack().ok_or(Errno::EBADF)?;

@@ -1,7 +1,7 @@
 //! epoll_create(2), epoll_ctl(2), epoll_wait(2).
 
 use crate::args::Room;
-use crate::calls::open;
+use crate::calls::{datagram, open};
 use crate::epoll::{self, Control};
 use crate::fd_table::{self, Entry};
 use crate::sys::SignalMask;
@@ -48,6 +48,7 @@ export! {
     fn epoll_ctl(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int = libc::epoll_ctl {
         let socket = match fd_table::used(fd)? {
             Entry::Socket(socket) => socket,
+            Entry::Datagram(socket) => datagram::used(fd, socket)?,
             Entry::Inherited(_) => return None,
             Entry::Pooled | Entry::Internal => return ret::status(Err(Errno::EBADF)),
             Entry::Epoll(set) => {

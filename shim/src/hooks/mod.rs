@@ -3,9 +3,11 @@
 //! Each looks its fd up or passes through, converts its arguments, and returns what the socket said. No more: no
 //! policy, no log, no lock of its own.
 
+mod either;
 mod epoll;
 mod fd;
 mod io;
+mod message;
 mod name;
 mod option;
 mod poll;
@@ -20,6 +22,7 @@ pub fn resolve() {
     epoll::resolve();
     fd::resolve();
     io::resolve();
+    message::resolve();
     name::resolve();
     option::resolve();
     poll::resolve();

@@ -1,8 +1,8 @@
 //! getsockopt(2), setsockopt(2), ioctl(2).
 
 use crate::args::{self, Answer};
-use crate::calls::{flags, option};
-use crate::ret;
+use crate::calls::{datagram, flags, option};
+use crate::{fd_table, ret};
 use libc::{c_int, c_ulong, c_void, socklen_t};
 
 export! {
@@ -21,6 +21,11 @@ export! {
     fn setsockopt(
         fd: c_int, level: c_int, name: c_int, value: *const c_void, len: socklen_t,
     ) -> c_int = libc::setsockopt {
+        if let Some(socket) = fd_table::datagram(fd) {
+            // SAFETY: as below.
+            let value = unsafe { args::bytes(value, len as usize) }.ok()?;
+            return ret::status(datagram::option::set(fd, socket, level, name, value).transpose()?);
+        }
         let socket = socket!(fd);
         // SAFETY: setsockopt(2): `value` has `len` bytes.
         let value = unsafe { args::bytes(value, len as usize) }.ok()?;
@@ -30,6 +35,14 @@ export! {
     /// ioctl(2).
     fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int
     = libc::ioctl as unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int {
+        if let Some(socket) = fd_table::datagram(fd) {
+            let request = flags::Request::parse(request)?;
+            // SAFETY: as below.
+            let value = unsafe { args::value(argument) }.ok()?;
+            let answer = datagram::request(socket, request, value)?;
+            // SAFETY: as below.
+            return ret::status(unsafe { args::answer(argument, answer) });
+        }
         let socket = socket!(fd);
         let request = flags::Request::parse(request)?;
         // SAFETY: ioctl_tty(2), FIONREAD and TIOCOUTQ, and FIONBIO: they take a pointer to an int.

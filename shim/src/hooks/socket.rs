@@ -1,8 +1,8 @@
 //! socket(2), bind(2), listen(2), accept(2), connect(2), shutdown(2).
 
 use crate::args::{self, Answer};
-use crate::calls::{accept, connect, listen, open, shutdown};
-use crate::ret;
+use crate::calls::{accept, connect, datagram, listen, open, shutdown};
+use crate::{fd_table, ret};
 use libc::{c_int, sockaddr, socklen_t};
 
 export! {
@@ -13,9 +13,12 @@ export! {
 
     /// bind(2): the kernel's socket holds the port, so it is the kernel that binds.
     fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::bind {
-        let socket = socket!(fd);
         // SAFETY: bind(2): `address` has `len` bytes. What is wrong with them, the kernel says.
-        unsafe { args::bytes(address.cast(), len as usize) }.ok()?;
+        let bytes = unsafe { args::bytes(address.cast(), len as usize) }.ok()?;
+        if let Some(socket) = fd_table::datagram(fd) {
+            return ret::status(datagram::bind(fd, socket, bytes).transpose()?);
+        }
+        let socket = socket!(fd);
         ret::status(open::check_bind(socket).transpose()?)
     }
 
@@ -43,6 +46,11 @@ export! {
 
     /// connect(2).
     fn connect(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::connect {
+        if let Some(socket) = fd_table::datagram(fd) {
+            // SAFETY: as below. What is wrong with them, the kernel says.
+            let bytes = unsafe { args::bytes(address.cast(), len as usize) }.ok()?;
+            return ret::status(datagram::connect(fd, socket, bytes).transpose()?);
+        }
         let socket = socket!(fd);
         // SAFETY: connect(2): `address` has `len` bytes.
         let remote = unsafe { args::address(address, len) };
@@ -51,6 +59,9 @@ export! {
 
     /// shutdown(2).
     fn shutdown(fd: c_int, how: c_int) -> c_int = libc::shutdown {
+        if let Some(socket) = fd_table::datagram(fd) {
+            return ret::status(datagram::shutdown(fd, socket, how).transpose()?);
+        }
         let socket = socket!(fd);
         ret::status(shutdown::shutdown(fd, socket, how).transpose()?)
     }

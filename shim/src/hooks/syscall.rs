@@ -10,7 +10,10 @@ use stack::Errno;
 
 /// Whether a call on `fd` is ours: the hook of the same name would serve it.
 fn is_ours(fd: c_long) -> bool {
-    matches!(fd_table::get(fd as c_int), Some(Entry::Socket(_) | Entry::Epoll(_) | Entry::Inherited(_) | Entry::Pooled))
+    matches!(
+        fd_table::get(fd as c_int),
+        Some(Entry::Socket(_) | Entry::Datagram(_) | Entry::Epoll(_) | Entry::Inherited(_) | Entry::Pooled)
+    )
 }
 
 /// Calls the function of a name, which is our own hook, with as many arguments as it has.
@@ -56,6 +59,8 @@ export! {
             libc::SYS_sendto => function!(sendto(a, b, c, d, e, f)),
             libc::SYS_recvmsg => function!(recvmsg(a, b, c)),
             libc::SYS_sendmsg => function!(sendmsg(a, b, c)),
+            libc::SYS_recvmmsg => function!(recvmmsg(a, b, c, d, e)),
+            libc::SYS_sendmmsg => function!(sendmmsg(a, b, c, d)),
             libc::SYS_bind => function!(bind(a, b, c)),
             libc::SYS_listen => function!(listen(a, b)),
             libc::SYS_accept => function!(accept(a, b, c)),

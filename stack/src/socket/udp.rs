@@ -6,10 +6,10 @@
 use super::tcp::ListenAddress;
 use super::{Socket, UdpId};
 use crate::datagram::{self, Datagram, Headers};
-use crate::datagram_queue::{Arrival, DatagramQueue};
+use crate::datagram_queue::DatagramQueue;
 use crate::flow_table::FlowKey;
 use crate::link::Link;
-use crate::outside::{Hop, LinkId, NextHop};
+use crate::outside::{Hop, InterfaceId, LinkId, NextHop};
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
 use crate::ready_list::Watch;
@@ -19,6 +19,8 @@ use crate::udp_sockets::{UdpSocket, Way};
 use crate::{Errno, Instant};
 use smoltcp::phy::TxToken;
 use std::net::{IpAddr, SocketAddr};
+
+pub use crate::datagram_queue::Arrival;
 
 /// Where a UDP socket is bound and connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Dispatch {
     pub to: SocketAddr,
     /// From which address; `None`: from the socket's, or from one that suits the route.
     pub from: Option<IpAddr>,
+    /// Through which interface alone; `None`: whichever the route says.
+    pub interface: Option<InterfaceId>,
     /// TTL or hop limit.
     pub hop_limit: u8,
     /// TOS or traffic class.
@@ -131,8 +135,8 @@ impl Stack {
     }
 
     /// Sends what `pieces` hold as one datagram, with the next `flush` or `poll`. False: the kernel's socket is to do it.
-    /// The route is not through a link of ours, or its next hop is not yet known; the datagram is larger than its MTU;
-    /// there is no free frame.
+    /// The route is not through a link of ours, or its next hop is not yet known; the datagram is larger than its MTU, or
+    /// not one that the socket may send; there is no free frame.
     ///
     /// Copies once; sums once.
     pub fn udp_send<'a>(
@@ -150,10 +154,18 @@ impl Stack {
             _ => dispatch.from,
         };
         let to = dispatch.to;
-        if local.is_some_and(|local| local.is_ipv4() != to.is_ipv4()) || to.port() == 0 {
+        let is_of_family = match address {
+            ListenAddress::AnyV4 => to.is_ipv4(),
+            ListenAddress::AnyV6 => to.is_ipv6(),
+            _ => true,
+        };
+        if !is_of_family || local.is_some_and(|local| local.is_ipv4() != to.is_ipv4()) || to.port() == 0 {
             return false;
         }
         let Some(next_hop) = self.way_to(socket.0, local, to.ip(), now) else { return false };
+        if dispatch.interface.is_some_and(|interface| interface != next_hop.interface) {
+            return false;
+        }
         let Some(link) = self.ports.iter().position(|port| port.interface == next_hop.interface) else { return false };
         let route_mtu = self.ports[link].link.mtu().min(next_hop.mtu.into());
         let packet_len = datagram::packet_len(to.ip(), dispatch.len);
