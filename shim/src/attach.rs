@@ -12,7 +12,7 @@ use crate::epoll_set::cookie::Cookie;
 use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
-use crate::{admission, args, clock, datagram, fd_table, fork, keeper, sys};
+use crate::{admission, args, clock, datagram, fd_table, fork, keeper, sys, sysctl};
 use fd_table::Entry;
 use stack::kernel::interface::Interface;
 use stack::kernel::loopback;
@@ -165,8 +165,10 @@ impl Network {
         let routes = NetlinkRoutes::new(&described)?;
         let netlink = routes.fds();
         let now = clock::now();
+        let mut stack = Stack::new(Box::new(routes), Box::new(steer), sys::random(), now);
+        stack.configure(sysctl::read());
         Ok(Network {
-            stack: Stack::new(Box::new(routes), Box::new(steer), sys::random(), now),
+            stack,
             interfaces,
             netlink,
             stats: Output::open_to_append(settings.stats.as_ref()),

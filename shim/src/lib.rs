@@ -46,6 +46,7 @@ mod rights;
 mod stats;
 mod successor;
 mod sys;
+mod sysctl;
 mod thread;
 mod turns;
 mod wait;

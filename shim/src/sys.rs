@@ -88,6 +88,11 @@ pub fn seek(fd: RawFd, offset: i64, whence: c_int) -> Result<i64, Errno> {
     call!(SYS_lseek, fd, offset, whence).map(|at| at as i64)
 }
 
+/// Opens a file to read it.
+pub fn open(path: &CStr) -> Result<RawFd, Errno> {
+    call!(SYS_openat, libc::AT_FDCWD, path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC).map(|fd| fd as RawFd)
+}
+
 /// Opens or creates a file, for writing; `flags` are more of open(2)'s.
 pub fn create(path: &CStr, flags: c_int) -> Result<RawFd, Errno> {
     let flags = flags | libc::O_WRONLY | libc::O_CREAT | libc::O_CLOEXEC;

@@ -32,7 +32,7 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.dirty = false;
         // Only with TCP_NOTSENT_LOWAT does it count for a writer whether bytes have left.
-        let before = flow.options.notsent_lowat().map(|_| Before::of(flow));
+        let before = flow.options.notsent_lowat(&flow.system).map(|_| Before::of(flow));
         self.widen_path_if_due(key, now);
         let mut sent = Sent::Yes;
         for _ in 0..SEGMENTS_PER_EGRESS {

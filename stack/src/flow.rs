@@ -4,7 +4,6 @@ use crate::ack_policy::AckPolicy;
 use crate::cork::Cork;
 use crate::counters::Counters;
 use crate::flow_table::FlowKey;
-use crate::limits::ORPHAN_LEN;
 use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
 use crate::packet::{self, MSS_MIN, RST, Segment};
@@ -14,6 +13,7 @@ use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
 use crate::ready_list::Watch;
 use crate::rx::Before;
+use crate::settings::Settings;
 use crate::slab::Key;
 use crate::socket::ip::{IpOptions, MtuDiscovery};
 use crate::socket::tcp::{TcpOptions, TcpState};
@@ -73,6 +73,8 @@ pub struct Flow {
     pub claim: Option<ClaimId>,
     /// What setsockopt asked.
     pub options: TcpOptions,
+    /// What holds where it did not.
+    pub system: Settings,
     /// It has been opened by connect(2).
     pub active: bool,
     /// SHUT_RD.
@@ -126,6 +128,7 @@ impl Flow {
             path_mtu: None,
             claim: None,
             options: TcpOptions::default(),
+            system: Settings::default(),
             active: false,
             shut_read: false,
             shut_write: false,
@@ -145,7 +148,8 @@ impl Flow {
     }
 
     /// Makes a closed flow into a new one: everything is forgotten but the socket and its buffers.
-    pub fn renew(&mut self, key: FlowKey, owner: Owner, options: TcpOptions) {
+    pub fn renew(&mut self, key: FlowKey, owner: Owner, options: TcpOptions, system: Settings) {
+        self.system = system;
         self.key = key;
         self.owner = owner;
         self.watch = Watch::default();
@@ -179,14 +183,14 @@ impl Flow {
         socket.set_timeout(None);
         socket.set_keep_alive(None);
         // smoltcp is to leave room for the option; what it says stands in `wire`.
-        socket.set_tsval_generator(Some(|| 0));
+        socket.set_tsval_generator(system.timestamps.then_some(|| 0));
         self.set_options(options);
     }
 
     /// Applies what setsockopt asked.
     pub fn set_options(&mut self, options: TcpOptions) {
         self.options = options;
-        self.loss.set_congestion_control(options.congestion_control);
+        self.loss.set_congestion_control(options.congestion_control(&self.system));
         self.socket_mut().set_nagle_enabled(!options.nodelay);
     }
 
@@ -226,18 +230,18 @@ impl Flow {
 
     /// Nobody is left to hear of the peer's FIN: it is waited for only so long (TCP_LINGER2).
     pub fn wait_for_fin(&mut self, now: Instant) {
-        let len = self.options.fin_wait_2_len();
+        let len = self.options.fin_wait_2_len(&self.system);
         if len.is_none() {
             self.socket_mut().abort();
         }
-        self.give_up_at = Some(now + len.unwrap_or(ORPHAN_LEN));
+        self.give_up_at = Some(now + len.unwrap_or(self.system.orphan_len()));
     }
 
     /// Whether all SYNs of a connect have gone out, and only the answer to the last one is waited for.
     ///
     /// smoltcp's waits end at 60 s where Linux's last one is 64 s: there would be one SYN more.
     pub fn has_sent_last_syn(&self) -> bool {
-        self.socket().state() == State::SynSent && self.retransmissions >= self.options.syn_retries().into()
+        self.socket().state() == State::SynSent && self.retransmissions >= self.options.syn_retries(&self.system).into()
     }
 
     /// The largest payload of a segment over this MTU, in bytes.

@@ -37,6 +37,7 @@ pub mod readiness;
 mod ready_list;
 mod rx;
 mod sack;
+pub mod settings;
 pub mod slab;
 pub mod socket;
 pub mod stack;

@@ -18,12 +18,12 @@ use smoltcp::wire::IpListenEndpoint;
 impl Stack {
     /// A closed flow with a place in the demux. `None` at a bound, or without memory.
     pub(crate) fn new_flow(&mut self, flow_key: FlowKey, owner: Owner, options: TcpOptions) -> Option<Key> {
-        let buffers = &mut self.buffers;
+        let (buffers, system) = (&mut self.buffers, self.settings);
         let make = || {
             let receive = buffers.take(RECEIVE_BUFFER_LEN)?;
             Some(Flow::new(flow_key, receive, buffers.take(SEND_BUFFER_LEN)?))
         };
-        let key = self.flows.insert(make, |flow| flow.renew(flow_key, owner, options))?;
+        let key = self.flows.insert(make, |flow| flow.renew(flow_key, owner, options, system))?;
         self.flow_table.insert(flow_key, key);
         Some(key)
     }

@@ -46,28 +46,11 @@ pub const HALF_OPEN_MIN: usize = 256;
 /// Half-open flows of a stack: 11 MB. From there on SYNs are answered with cookies.
 pub const SYN_QUEUE_MAX: usize = 1 << 16;
 
-/// How often a SYN-ACK is sent again: Linux's tcp_synack_retries.
-pub const SYN_ACK_RETRIES: u8 = 5;
-
 /// How long after it had to send a SYN cookie a listener accepts one: Linux's TCP_SYNCOOKIE_VALID.
 pub const SYN_COOKIE_LEN: Duration = Duration::from_secs(120);
 
-/// How often a SYN is sent again before connect(2) fails: Linux's tcp_syn_retries.
-pub const SYN_RETRIES: u8 = 6;
-
 /// How long a flow may stay in SYN-RECEIVED: what tcp_synack_retries of 5 come to.
 pub const SYN_RECEIVED_LEN: Duration = Duration::from_secs(63);
-
-/// How long a flow that its owner has closed may wait for the peer's FIN: Linux's tcp_fin_timeout.
-pub const FIN_WAIT_2_LEN: Duration = Duration::from_secs(60);
-
-/// How long what a flow has sent may stay unacknowledged: Linux's tcp_retries2 of 15 with retransmission times from
-/// 200 ms, doubled up to 120 s (tcp_model_timeout: 1,023 times 200 ms, then 6 times 120 s).
-pub const UNANSWERED_LEN: Duration = Duration::from_millis(924_600);
-
-/// How long a flow that its owner has closed may try to deliver what is queued, without progress: Linux's
-/// tcp_orphan_retries of 8 (511 times 200 ms).
-pub const ORPHAN_LEN: Duration = Duration::from_millis(102_200);
 
 /// Challenge ACKs of a stack in a second (RFC 5961, 7), on average: too few to be of use to an attacker.
 pub const CHALLENGE_ACKS_PER_SECOND: u32 = 100;

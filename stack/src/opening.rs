@@ -12,6 +12,7 @@ use crate::isn;
 use crate::limits::{BURST_FRAMES_MAX, RECEIVE_BUFFER_LEN, SYN_COOKIE_LEN};
 use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
 use crate::rx::{Received, reply_header};
+use crate::settings::Settings;
 use crate::slab::Key;
 use crate::socket::tcp::TcpOptions;
 use crate::stack::Stack;
@@ -43,7 +44,7 @@ impl Stack {
         let flow_key = &received.segment.key;
         let isn = self.secret.initial_sequence_number(flow_key, now);
         let isn = closed_at.map_or(isn, |snd_nxt| isn::later_than(isn, snd_nxt));
-        let Some(mut half_open) = half_open(key, &listener.options, isn, received) else {
+        let Some(mut half_open) = half_open(key, &listener.options, &self.settings, isn, received) else {
             self.counters.drop_malformed += 1;
             return;
         };
@@ -158,7 +159,7 @@ impl Stack {
         listener.cookies_until.filter(|&until| now < until)?;
         let (irs, isn) = (segment.seq.wrapping_sub(1), segment.ack.wrapping_sub(1));
         let mss = syn_cookie::check(&self.secret, &segment.key, irs, isn, now)?;
-        let timestamp = Options::of(received.packet, segment).timestamp;
+        let timestamp = Options::of(received.packet, segment).timestamp.filter(|_| self.settings.timestamps);
         let offered = timestamp.map(|timestamp| Clock::of(&segment.key, &self.secret).offered(timestamp.echo));
         Some(HalfOpen {
             listener: listener_key,
@@ -277,7 +278,13 @@ impl Stack {
 }
 
 /// What a SYN says, by smoltcp's own reading of its options. `None`: it cannot be read.
-fn half_open(listener: Key, options: &TcpOptions, isn: u32, received: &Received<'_>) -> Option<HalfOpen> {
+fn half_open(
+    listener: Key,
+    options: &TcpOptions,
+    system: &Settings,
+    isn: u32,
+    received: &Received<'_>,
+) -> Option<HalfOpen> {
     let segment = &received.segment;
     let bytes = &received.packet[usize::from(segment.tcp_start)..segment.packet_len()];
     let (source, destination) = (segment.key.remote().ip().into(), segment.key.local().ip().into());
@@ -291,8 +298,8 @@ fn half_open(listener: Key, options: &TcpOptions, isn: u32, received: &Received<
         mss: syn.max_seg_size.map(|mss| mss.min(options.segment_max().unwrap_or(mss))),
         window_scale: syn.window_scale,
         sack_permitted: syn.sack_permitted,
-        timestamp: syn.timestamp.map(|timestamp| timestamp.tsval),
-        retries_max: options.syn_ack_retries(),
+        timestamp: syn.timestamp.filter(|_| system.timestamps).map(|timestamp| timestamp.tsval),
+        retries_max: options.syn_ack_retries(system),
         deferred_retries: options.deferred_retries,
         link: received.link,
         header_len: received.header.len() as u8,

@@ -5,7 +5,6 @@
 //! not depend on how often it was sent again.
 
 use crate::flow::{Flow, Owner};
-use crate::limits::{ORPHAN_LEN, UNANSWERED_LEN};
 use crate::rx::Before;
 use crate::slab::Key;
 use crate::stack::Stack;
@@ -103,12 +102,14 @@ impl Flow {
         }
         let at = match self.options.user_timeout() {
             Some(timeout) => patience.since + timeout,
-            None if is_orphan => patience.since + ORPHAN_LEN,
+            None if is_orphan => patience.since + self.system.orphan_len(),
             // The opening has times of its own.
             None if !self.established => return None,
             // A peer that answers with a closed window is alive (RFC 9293, 3.8.6.1).
-            None if self.wire.is_window_closed() => patience.since.max(patience.heard_at) + UNANSWERED_LEN,
-            None => patience.since + UNANSWERED_LEN,
+            None if self.wire.is_window_closed() => {
+                patience.since.max(patience.heard_at) + self.system.unanswered_len()
+            }
+            None => patience.since + self.system.unanswered_len(),
         };
         Some((at, Due::GiveUp))
     }
@@ -121,14 +122,15 @@ impl Flow {
         if !options.keepalive || is_waiting || !self.established || self.is_closed() {
             return None;
         }
+        let (idle_s, interval_s, probes_max) = options.keepalive_times(&self.system);
         let seconds = |seconds: u32| Duration::from_secs(seconds.into());
         let at = match patience.probes {
-            0 => patience.heard_at + seconds(options.keepalive_idle_s),
-            _ => patience.probed_at + seconds(options.keepalive_interval_s),
+            0 => patience.heard_at + seconds(idle_s),
+            _ => patience.probed_at + seconds(interval_s),
         };
         let is_last = match options.user_timeout() {
             Some(timeout) => patience.probes > 0 && at >= patience.heard_at + timeout,
-            None => patience.probes >= options.keepalive_probes,
+            None => patience.probes >= probes_max,
         };
         Some((at, if is_last { Due::Reset } else { Due::Probe }))
     }

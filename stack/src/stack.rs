@@ -18,6 +18,7 @@ use crate::path_mtu::PathMtus;
 use crate::port_space::PortSpace;
 use crate::readiness::Readiness;
 use crate::ready_list::ReadyList;
+use crate::settings::Settings;
 use crate::slab::{Key, Slab};
 use crate::socket::{FlowId, ListenerId, Socket, UdpId};
 use crate::syn_queue::SynQueue;
@@ -85,6 +86,7 @@ pub struct Stack {
     /// Of the latest packet that routers may cut up.
     pub(crate) identification: u16,
     pub(crate) secret: Secret,
+    pub(crate) settings: Settings,
     seed: u64,
     burst: Vec<Frame>,
     due: Vec<Key>,
@@ -121,12 +123,23 @@ impl Stack {
             partial: Vec::with_capacity(PACKET_LEN_MAX),
             identification: seed as u16,
             secret: Secret::new(seed),
+            settings: Settings::default(),
             seed,
             burst: Vec::with_capacity(BURST_FRAMES_MAX),
             due: Vec::new(),
             dirty_spare: Vec::new(),
             routes_refreshed: now,
         }
+    }
+
+    /// What holds for the sockets that begin from now on.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// What holds for sockets that setsockopt(2) says nothing else of.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Adds one queue of an interface.

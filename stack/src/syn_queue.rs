@@ -4,8 +4,8 @@ use crate::Instant;
 use crate::flow_table::FlowKey;
 use crate::limits::{LINK_HEADER_LEN_MAX, SYN_QUEUE_MAX};
 use crate::outside::LinkId;
+use crate::settings::opening_wait;
 use crate::slab::Key;
-use crate::socket::options::retry_wait;
 use ahash::RandomState;
 use std::collections::{HashMap, VecDeque};
 
@@ -117,7 +117,7 @@ impl SynQueue {
             waiting.retain(|(due, key)| self.waits(key, 0, *due));
             self.waiting[0] = waiting;
         }
-        let due = now + retry_wait(0);
+        let due = now + opening_wait(0);
         self.entries.insert(key, Entry { half_open, retries: 0, answered: false, due });
         self.waiting[0].push_back((due, key));
     }
@@ -127,7 +127,7 @@ impl SynQueue {
         let Entry { half_open, retries, answered, due } = *self.entries.get(key)?;
         let syn_ack = match retries {
             _ if answered => SynAck::Untimed,
-            0 => SynAck::Once(due - retry_wait(0)),
+            0 => SynAck::Once(due - opening_wait(0)),
             _ => SynAck::Repeated,
         };
         Some(Standing { half_open, syn_ack, needs_bytes: retries < half_open.deferred_retries })
@@ -187,7 +187,7 @@ impl SynQueue {
             return self.entries.remove(&key).map(|entry| Due::Over(entry.half_open));
         }
         entry.retries = entry.retries.saturating_add(1);
-        entry.due = now + retry_wait(entry.retries);
+        entry.due = now + opening_wait(entry.retries);
         self.waiting[place(entry.retries)].push_back((entry.due, key));
         // Who has answered is asked again when that answer suffices.
         let asks = !entry.answered || entry.retries >= deferred_retries;

@@ -85,7 +85,7 @@ pub fn replace(packet: &mut [u8], segment: &mut Segment, timestamp: Option<Times
 pub fn stamp(packet: &mut [u8], segment: &Segment, timestamp: Timestamp) {
     let (start, end) = (usize::from(segment.tcp_start) + 20, usize::from(segment.payload_start));
     let options = &mut packet[start..end];
-    if options.len() == OPTION_LEN {
+    if options.len() == OPTION_LEN && options[0] == TIMESTAMP_HEAD[2] {
         return write_timestamp(options, timestamp);
     }
     if let Some(at) = find(options, |option| matches!(option, TcpOption::TimeStamp { .. })) {

@@ -13,7 +13,7 @@ impl Flow {
 
     /// How many more may be queued, by that bound alone.
     pub fn unsent_room(&self) -> usize {
-        match self.options.notsent_lowat() {
+        match self.options.notsent_lowat(&self.system) {
             Some(lowat) => (lowat as usize).saturating_sub(self.unsent_len()),
             None => usize::MAX,
         }
@@ -21,7 +21,7 @@ impl Flow {
 
     /// Whether there are so few that a writer is woken: half of the bound (Linux's __tcp_stream_memory_free).
     pub fn wakes_writer(&self) -> bool {
-        self.options.notsent_lowat().is_none_or(|lowat| self.unsent_len() * 2 < lowat as usize)
+        self.options.notsent_lowat(&self.system).is_none_or(|lowat| self.unsent_len() * 2 < lowat as usize)
     }
 }
 

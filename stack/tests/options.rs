@@ -211,7 +211,8 @@ fn tcp_notsent_lowat_bounds_what_waits_to_be_sent() {
 #[test]
 fn tcp_congestion_chooses_what_a_loss_leaves() {
     for (congestion_control, left) in [(CongestionControl::Cubic, 7), (CongestionControl::Reno, 5)] {
-        let (mut script, flow, _) = accepted(TcpOptions { congestion_control, ..TcpOptions::default() });
+        let (mut script, flow, _) =
+            accepted(TcpOptions { congestion_control: Some(congestion_control), ..TcpOptions::default() });
         script.stack.tcp_send(flow, &[7; 100]).unwrap();
         script.wait(SECOND * 2);
         assert_eq!(script.stack.tcp_info(flow, script.now).unwrap().path.threshold, left);

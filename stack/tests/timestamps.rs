@@ -8,6 +8,7 @@ mod sim;
 use script::{Heard, PEER, Script, number, only, segment, syn};
 use smoltcp::wire::{TcpControl, TcpRepr, TcpTimestampRepr};
 use stack::Duration;
+use stack::settings::Settings;
 use stack::socket::FlowId;
 use stack::socket::tcp::{TcpOptions, TcpState};
 
@@ -112,6 +113,19 @@ fn rfc7323_3_2_a_peer_that_offers_none_gets_none() {
     script.stack.tcp_send(flow, &[7; 1460]).unwrap();
     let heard = only(script.turn());
     assert_eq!((heard.timestamp, heard.payload.len()), (None, 1460));
+}
+
+#[test]
+fn ip_sysctl_tcp_timestamps_of_0_offers_none_and_takes_none() {
+    let mut script = Script::new();
+    script.stack.configure(Settings { timestamps: false, ..Settings::default() });
+    script.listen(8);
+    let syn_ack = only(script.say(TcpRepr { timestamp: stamp(1000, 0), ..syn(5000) }));
+    script.connect(5000);
+    let sent = script.turn().pop().unwrap();
+    for heard in [syn_ack, sent] {
+        assert_eq!((heard.timestamp, heard.mss, heard.sack_permitted), (None, Some(1460), true));
+    }
 }
 
 #[test]

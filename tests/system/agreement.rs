@@ -13,8 +13,11 @@ def talk(peer):
         left = 5000
         while left > 0:
             left -= len(peer.recv(left))
+    print(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).strip(b'\\0') == b'reno', end=' ')
     info = peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 248)
     words = struct.unpack_from('24I', info, 8)
+    for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_SYNCNT, socket.TCP_LINGER2):
+        print(peer.getsockopt(socket.IPPROTO_TCP, option), end=' ')
     # The FIN counts, and may have come.
     print('received', struct.unpack_from('Q', info, 128)[0] // 10 * 10)
     print('options', info[5], 'mss', words[2], 'advertised', words[19], 'measured', words[15] > 0, flush=True)
@@ -51,7 +54,10 @@ for number in range(400):
 
 /// What the two ends say of a conversation.
 fn agreement(server: Stack, client: Stack, family: Family, flooded: bool) -> [String; 2] {
-    let hosts = Hosts::new();
+    agreement_of(&Hosts::new(), server, client, family, flooded)
+}
+
+fn agreement_of(hosts: &Hosts, server: Stack, client: Stack, family: Family, flooded: bool) -> [String; 2] {
     let address = hosts.ours.address(family).to_string();
     let python = |script: String| Program::new(["/usr/bin/python3".to_string(), "-c".into(), script, address.clone()]);
     let mut serving = python([TALK, SERVER].concat()).on(server).start(&hosts.ours).says("listens");
@@ -88,4 +94,27 @@ fn a_syn_cookie_loses_nothing() {
     for client in [Stack::Kernel, Stack::Preloaded] {
         assert_eq!(agreement(Stack::Preloaded, client, Family::V4, true), expected);
     }
+}
+
+#[test]
+fn the_settings_of_the_network_namespace_hold() {
+    const SETTINGS: [&str; 7] = [
+        "tcp_keepalive_time=77",
+        "tcp_keepalive_intvl=7",
+        "tcp_keepalive_probes=3",
+        "tcp_syn_retries=2",
+        "tcp_fin_timeout=33",
+        "tcp_timestamps=0",
+        "tcp_congestion_control=reno",
+    ];
+    let run = |server| {
+        let hosts = Hosts::new();
+        for setting in SETTINGS {
+            hosts.ours.run(&["sysctl", "-q", "-w", &format!("net.ipv4.{setting}")]);
+        }
+        agreement_of(&hosts, server, Stack::Kernel, Family::V4, false)
+    };
+    let expected = run(Stack::Kernel);
+    assert!(expected[0].contains("77 7 3 2 33 ") && expected[0].contains("options 6 mss 1460"), "{expected:?}");
+    assert_eq!(run(Stack::Preloaded), expected);
 }

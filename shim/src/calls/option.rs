@@ -76,7 +76,7 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => settings.tcp.notsent_lowat = args::option_int(value)? as u32,
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
             let name = value.split(|&byte| byte == 0).next().filter(|_| !value.is_empty()).ok_or(Errno::EINVAL)?;
-            settings.tcp.congestion_control = CongestionControl::named(name).ok_or(Errno::ENOENT)?;
+            settings.tcp.congestion_control = Some(CongestionControl::named(name).ok_or(Errno::ENOENT)?);
         }
         (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => {
             let max = args::option_int(value)?;
@@ -184,6 +184,8 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
     let Role::Flow(flow) = &description.role else { return Ok(None) };
     let (id, settings, family) = (flow.id, description.settings, description.family);
     let stack = world.stack().ok_or(Errno::EBADF)?;
+    let system = *stack.settings();
+    let keepalive = settings.tcp.keepalive_times(&system);
     Ok(Some(match (level, name) {
         (libc::IPPROTO_IPV6, _) if family != libc::AF_INET6 => return Ok(None),
         (libc::SOL_SOCKET, libc::SO_ERROR) => Value::int(stack.tcp_take_error(id).map_or(0, |errno| errno.0)),
@@ -198,14 +200,14 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
         (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.tcp.corked.into()),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(settings.tcp.keepalive_idle_s as c_int),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(settings.tcp.keepalive_interval_s as c_int),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(settings.tcp.keepalive_probes as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(keepalive.0 as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => Value::int(keepalive.1 as c_int),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => Value::int(keepalive.2 as c_int),
         (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) => Value::int(settings.tcp.user_timeout_ms as c_int),
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => Value::int(settings.tcp.notsent_lowat as c_int),
-        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Value::name(settings.tcp.congestion_control.name()),
-        (libc::IPPROTO_TCP, libc::TCP_SYNCNT) => Value::int(settings.tcp.syn_retries().into()),
-        (libc::IPPROTO_TCP, libc::TCP_LINGER2) => Value::int(settings.tcp.fin_wait_2_s()),
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => Value::name(settings.tcp.congestion_control(&system).name()),
+        (libc::IPPROTO_TCP, libc::TCP_SYNCNT) => Value::int(settings.tcp.syn_retries(&system).into()),
+        (libc::IPPROTO_TCP, libc::TCP_LINGER2) => Value::int(settings.tcp.fin_wait_2_s(&system)),
         (libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT) => Value::int(seconds_of(settings.tcp.deferred_retries)),
         (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => Value::int(stack.tcp_quick_ack(id).into()),
         (libc::IPPROTO_TCP, libc::TCP_TIMESTAMP) => match stack.tcp_timestamp(id, clock::now()) {
@@ -304,8 +306,8 @@ mod tests {
     #[test]
     fn an_algorithm_that_we_lack_is_refused() {
         let set = |name: &[u8], expected| check(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name, expected).settings.tcp;
-        assert_eq!(set(b"reno", Ok(true)).congestion_control, CongestionControl::Reno);
-        assert_eq!(set(b"reno\0\0\0", Ok(true)).congestion_control, CongestionControl::Reno);
+        assert_eq!(set(b"reno", Ok(true)).congestion_control, Some(CongestionControl::Reno));
+        assert_eq!(set(b"reno\0\0\0", Ok(true)).congestion_control, Some(CongestionControl::Reno));
         set(b"bbr", Err(Errno::ENOENT));
         set(b"", Err(Errno::EINVAL));
     }

@@ -2,7 +2,7 @@
 
 use super::ip::IpOptions;
 use crate::Duration;
-use crate::limits::{FIN_WAIT_2_LEN, RTO_INITIAL, RTO_MAX, SYN_ACK_RETRIES, SYN_RETRIES};
+use crate::settings::Settings;
 
 /// The algorithms of TCP_CONGESTION.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +30,8 @@ impl CongestionControl {
     }
 }
 
-/// What setsockopt has asked of a flow; a listener's are inherited by what it accepts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What setsockopt has asked of a flow; a listener's are inherited by what it accepts. What is 0 is as `Settings` say.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct TcpOptions {
     /// TCP_NODELAY.
     pub nodelay: bool,
@@ -45,47 +45,24 @@ pub struct TcpOptions {
     pub keepalive_interval_s: u32,
     /// TCP_KEEPCNT.
     pub keepalive_probes: u32,
-    /// TCP_USER_TIMEOUT, in milliseconds; 0 is the system's own times.
+    /// TCP_USER_TIMEOUT, in milliseconds; 0 is none.
     pub user_timeout_ms: u32,
-    /// TCP_NOTSENT_LOWAT, in bytes; 0 is none.
+    /// TCP_NOTSENT_LOWAT, in bytes.
     pub notsent_lowat: u32,
     /// TCP_CONGESTION.
-    pub congestion_control: CongestionControl,
+    pub congestion_control: Option<CongestionControl>,
     /// TCP_MAXSEG: the largest segment in either direction, in bytes of payload and options; 0 is what the path takes.
     pub segment_max: u16,
-    /// TCP_SYNCNT: how often a SYN or SYN-ACK is sent again; 0 is the system's own number.
+    /// TCP_SYNCNT: how often a SYN or SYN-ACK is sent again.
     pub syn_retries: u8,
     /// TCP_DEFER_ACCEPT: for how many of those times the ACK of a SYN-ACK needs bytes to open a flow.
     pub deferred_retries: u8,
-    /// TCP_LINGER2, in seconds; 0 is the system's own time, and less than 0 none.
+    /// TCP_LINGER2, in seconds; less than 0 is none.
     pub fin_wait_2_s: i32,
     /// What concerns IPv4.
     pub v4: IpOptions,
     /// What concerns IPv6.
     pub v6: IpOptions,
-}
-
-impl Default for TcpOptions {
-    /// tcp(7).
-    fn default() -> Self {
-        TcpOptions {
-            nodelay: false,
-            corked: false,
-            keepalive: false,
-            keepalive_idle_s: 7200,
-            keepalive_interval_s: 75,
-            keepalive_probes: 9,
-            user_timeout_ms: 0,
-            notsent_lowat: 0,
-            congestion_control: CongestionControl::Cubic,
-            segment_max: 0,
-            syn_retries: 0,
-            deferred_retries: 0,
-            fin_wait_2_s: 0,
-            v4: IpOptions::default(),
-            v6: IpOptions::default(),
-        }
-    }
 }
 
 impl TcpOptions {
@@ -94,19 +71,28 @@ impl TcpOptions {
         (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms.into()))
     }
 
+    /// SO_KEEPALIVE's times and number as they hold: TCP_KEEPIDLE and TCP_KEEPINTVL in seconds, and TCP_KEEPCNT.
+    pub fn keepalive_times(&self, system: &Settings) -> (u32, u32, u32) {
+        (
+            or(self.keepalive_idle_s, system.keepalive_idle_s),
+            or(self.keepalive_interval_s, system.keepalive_interval_s),
+            or(self.keepalive_probes, system.keepalive_probes),
+        )
+    }
+
     /// TCP_NOTSENT_LOWAT, where it bounds anything.
-    pub(crate) fn notsent_lowat(&self) -> Option<u32> {
-        Some(self.notsent_lowat).filter(|&lowat| lowat > 0 && lowat < u32::MAX)
+    pub(crate) fn notsent_lowat(&self, system: &Settings) -> Option<u32> {
+        Some(or(self.notsent_lowat, system.notsent_lowat)).filter(|&lowat| lowat < u32::MAX)
     }
 
     /// How often a SYN is sent again.
-    pub fn syn_retries(&self) -> u8 {
-        if self.syn_retries > 0 { self.syn_retries } else { SYN_RETRIES }
+    pub fn syn_retries(&self, system: &Settings) -> u8 {
+        or(self.syn_retries.into(), system.syn_retries.into()) as u8
     }
 
     /// How often a SYN-ACK is sent again.
-    pub(crate) fn syn_ack_retries(&self) -> u8 {
-        if self.syn_retries > 0 { self.syn_retries } else { SYN_ACK_RETRIES }
+    pub(crate) fn syn_ack_retries(&self, system: &Settings) -> u8 {
+        or(self.syn_retries.into(), system.syn_ack_retries.into()) as u8
     }
 
     /// TCP_MAXSEG, where it is set.
@@ -114,35 +100,23 @@ impl TcpOptions {
         Some(self.segment_max).filter(|&max| max > 0)
     }
 
+    /// TCP_CONGESTION as it holds.
+    pub fn congestion_control(&self, system: &Settings) -> CongestionControl {
+        self.congestion_control.unwrap_or(system.congestion_control)
+    }
+
     /// TCP_LINGER2 as it holds, in seconds.
-    pub fn fin_wait_2_s(&self) -> i32 {
-        if self.fin_wait_2_s != 0 { self.fin_wait_2_s } else { FIN_WAIT_2_LEN.secs() as i32 }
+    pub fn fin_wait_2_s(&self, system: &Settings) -> i32 {
+        if self.fin_wait_2_s != 0 { self.fin_wait_2_s } else { system.fin_timeout_s as i32 }
     }
 
     /// How long an orphan waits for the peer's FIN; `None` is not at all.
-    pub(crate) fn fin_wait_2_len(&self) -> Option<Duration> {
-        u64::try_from(self.fin_wait_2_s()).ok().map(Duration::from_secs)
+    pub(crate) fn fin_wait_2_len(&self, system: &Settings) -> Option<Duration> {
+        u64::try_from(self.fin_wait_2_s(system)).ok().map(Duration::from_secs)
     }
 }
 
-/// How long it takes until a first attempt and so many retries are over: a second, doubled each time (RFC 6298, 2.1
-/// and 5.5).
-pub(crate) fn retries_len(retries: u8) -> Duration {
-    (0..=retries).map(retry_wait).fold(Duration::ZERO, |sum, wait| sum + wait)
-}
-
-/// How long is waited after so many retries.
-pub(crate) fn retry_wait(retries: u8) -> Duration {
-    (RTO_INITIAL * (1 << retries.min(16))).min(RTO_MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rfc6298_5_5_waits_double_up_to_two_minutes() {
-        let secs = [0, 1, 5, 6, 7, 8].map(|retries| retries_len(retries).secs());
-        assert_eq!(secs, [1, 3, 63, 127, 247, 367]);
-    }
+/// What a socket was set to, or else the system's value.
+fn or(own: u32, system: u32) -> u32 {
+    if own > 0 { own } else { system }
 }

@@ -1,15 +1,15 @@
 //! TCP sockets: connect, listen, accept, send, recv, shutdown, close, as tcp(7) says, never blocking.
 
-use super::options::retries_len;
 pub use super::options::{CongestionControl, TcpOptions};
 use super::{FlowId, ListenerId};
 use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
-use crate::limits::{ORPHAN_LEN, RECEIVE_BUFFER_LEN};
+use crate::limits::RECEIVE_BUFFER_LEN;
 use crate::listener::Listener;
 use crate::outside::{Hop, LinkId, Opens};
 use crate::ready_list::Watch;
 use crate::rx::Before;
+use crate::settings::opening_len;
 use crate::stack::Stack;
 use crate::timestamps::Clock;
 use crate::{Errno, Instant, isn};
@@ -119,7 +119,7 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return Err(Errno::ENOBUFS) };
         let context = self.interfaces[flow.interface].interface.context();
         flow.watch.token = token;
-        flow.give_up_at = Some(now + retries_len(options.syn_retries()));
+        flow.give_up_at = Some(now + opening_len(options.syn_retries(&self.settings)));
         flow.wire.begin_at(isn, Clock::of(&flow_key, &self.secret), options.segment_max());
         let (from, to) = (IpEndpoint::from(local), IpEndpoint::from(remote));
         if flow.socket_mut().connect(context, to, from).is_err() {
@@ -387,7 +387,7 @@ impl Stack {
             State::Closed | State::TimeWait => {}
             _ if reset || flow.socket().recv_queue() > 0 => {
                 flow.socket_mut().abort();
-                flow.give_up_at = Some(now + ORPHAN_LEN);
+                flow.give_up_at = Some(now + flow.system.orphan_len());
             }
             State::FinWait2 => flow.wait_for_fin(now),
             _ => {
