@@ -23,7 +23,7 @@ done
 
 # The line of the throughput table, and of the bottleneck: a millisecond and ten there and back.
 line=(--rate-mbps 1000 --delay-us 500 --queue 256)
-bottleneck=(--rate-mbps 50 --delay-us 5000 --queue 64)
+bottleneck=(--rate-mbps 50 --delay-us 5000 --queue 40)
 
 # Name, and the arguments of fault-link beside those of the line.
 conditions=(
@@ -149,6 +149,7 @@ build_library
 
 samples=$(mktemp) shares=$(mktemp) second=$(mktemp)
 clean_up() {
+    [[ -z $line_pid ]] || stop "$line_pid"
     remove_pair
     rm -f "$samples" "$shares" "$second"
 }

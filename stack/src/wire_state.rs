@@ -22,8 +22,6 @@ pub struct WireState {
     snd_una: u32,
     /// SND.WND: the window that the peer has offered.
     snd_wnd: u32,
-    /// SND.WL1: the sequence number of the segment that offered it.
-    snd_wl1: u32,
     /// MAX.SND.WND: the largest that it ever was.
     snd_wnd_max: u32,
     /// The shift of the peer's window field, if it offered one in its SYN.
@@ -293,8 +291,7 @@ impl WireState {
     /// - A FIN in front of bytes that have come out of order is taken away: smoltcp would hand those over, and then the
     ///   end. It counts when it comes again and all before it is there.
     /// - A FIN behind bytes that were all there before loses these: smoltcp would drop it with them.
-    /// - Data with an ACK older than the latest gets the latest: smoltcp would drop the data with it.
-    /// - The window of a segment that was overtaken is not the peer's any more (SND.WL1): it gets the one that is.
+    /// - Data with an ACK older than the latest gets the latest, with its window: smoltcp would drop the data with it.
     pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, options: &Options, now: Instant) -> Admission {
         if segment.has(SYN) && !segment.has(RST) {
             self.bound_segments(packet, segment);
@@ -305,17 +302,13 @@ impl WireState {
         }
         if self.acknowledged && after(self.snd_una, segment.ack) {
             if segment.sequence_len() > 0 {
+                let window = self.snd_wnd >> self.peer_window_shift.unwrap_or(0);
                 packet::set_ack(packet, segment, self.snd_una);
-                self.keep_window(packet, segment);
+                packet::set_window(packet, segment, window as u16);
             }
         } else if !after(segment.ack, self.snd_nxt) {
-            if self.acknowledged && segment.ack == self.snd_una && after(self.snd_wl1, segment.seq) {
-                self.keep_window(packet, segment);
-            } else {
-                self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
-                self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
-                self.snd_wl1 = segment.seq;
-            }
+            self.snd_wnd = u32::from(segment.window) << self.peer_window_shift.unwrap_or(0);
+            self.snd_wnd_max = self.snd_wnd_max.max(self.snd_wnd);
             self.snd_una = segment.ack;
             self.acknowledged = true;
         }
@@ -332,10 +325,6 @@ impl WireState {
         if segment.payload_len > 0 && after(self.rcv_nxt, segment.seq) {
             self.sack.received(segment.seq, segment.seq.wrapping_add(segment.payload_len.into()), self.rcv_nxt);
         }
-    }
-
-    fn keep_window(&self, packet: &mut [u8], segment: &mut Segment) {
-        packet::set_window(packet, segment, (self.snd_wnd >> self.peer_window_shift.unwrap_or(0)) as u16);
     }
 
     fn trim(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
@@ -384,7 +373,7 @@ impl WireState {
         self.sack.begin(options.sack_permitted);
         self.peer_window_shift = options.window_shift;
         self.peer_mss = options.mss.map(|mss| mss.min(self.segment_max.unwrap_or(mss)));
-        (self.snd_wnd, self.snd_wl1) = (u32::from(segment.window), segment.seq);
+        self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
         self.rcv_nxt = segment.seq.wrapping_add(1);
         (self.right_edge, self.furthest) = (self.rcv_nxt, self.rcv_nxt);

@@ -359,13 +359,10 @@ fn rfc9293_3_10_7_4_an_overtaken_segment_does_not_open_the_window() {
     peer.turn();
     let probe = peer.only();
     assert_eq!(probe.payload.len(), 1);
-    // With an ACK of before, and with the same.
-    for ack in [peer.rcv_nxt.wrapping_sub(4), peer.rcv_nxt] {
-        let payload: &[u8] = if ack == peer.rcv_nxt { b"cd" } else { b"ab" };
-        peer.send(TcpRepr { ack_number: Some(number(ack)), payload, ..peer.ack() });
-        peer.seq += 2;
-        assert!(peer.silence(SECOND / 10).iter().all(|seen| seen.payload.is_empty()));
-    }
+    let ack = Some(number(peer.rcv_nxt.wrapping_sub(4)));
+    peer.send(TcpRepr { ack_number: ack, payload: b"late", ..peer.ack() });
+    peer.seq += 4;
+    assert!(peer.silence(SECOND / 10).iter().all(|seen| seen.payload.is_empty()));
     peer.send(peer.ack());
     assert!(peer.replies().len() > 1);
 }
