@@ -253,6 +253,17 @@ fn rfc1191_6_what_was_too_big_is_sent_again_at_once() {
 }
 
 #[test]
+fn a_narrow_path_is_no_congestion_but_a_timeout_after_it_is() {
+    let (mut peer, flow) = accepted(60_000, TcpOptions::default());
+    let sent = send(&mut peer, flow, 5 * 1460);
+    tell(&mut peer, UNREACHABLE, TOO_BIG, 1280, &sent[0]);
+    let threshold = |peer: &Peer| peer.script.stack.tcp_info(flow, peer.script.now).unwrap().path.threshold;
+    assert_eq!(threshold(&peer), u32::MAX);
+    peer.silence(SECOND);
+    assert_eq!(threshold(&peer), 7);
+}
+
+#[test]
 fn rfc1191_6_3_a_destination_s_mtu_is_remembered_for_ten_minutes() {
     let (mut peer, flow) = accepted(60_000, TcpOptions::default());
     let sent = only(send(&mut peer, flow, 1460));

@@ -246,6 +246,7 @@ impl Loss {
     pub fn send_again(&mut self, now: Instant) {
         if self.flight() > 0 && self.told > 0 {
             self.give_up_measuring();
+            self.undo = None;
             self.all_is_lost(now);
             self.edge = self.allowed();
             self.stirred = true;

@@ -89,7 +89,7 @@ impl Loss {
 
     fn on_timeout(&mut self, now: Instant) {
         self.prepare_undo();
-        self.congestion.on_timeout(self.phase == Phase::Loss);
+        self.congestion.on_timeout(self.backoff > 0);
         if self.backoff > 0 {
             // RFC 2018, 8: the peer may have thrown away what it said it had.
             self.board.clear();
