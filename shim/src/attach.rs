@@ -78,7 +78,17 @@ impl Network {
 
     /// Whether connections within this host are ours.
     pub fn serves_loopback(&self) -> bool {
-        self.interfaces.iter().any(|served| served.interface.is_loopback)
+        self.loopback().is_some()
+    }
+
+    fn loopback(&self) -> Option<InterfaceId> {
+        let index = self.interfaces.iter().position(|served| served.interface.is_loopback)?;
+        Some(InterfaceId(index as u16))
+    }
+
+    /// Whether frames that came over the loopback wait: what this process has just sent, or what that was answered with.
+    pub fn is_loopback_pending(&mut self) -> bool {
+        self.loopback().is_some_and(|loopback| self.stack.rx_pending_at(loopback))
     }
 
     /// Whether no other interface is served than the one of this index.

@@ -96,6 +96,9 @@ pub const UMEM_FRAMES: u32 = 2048;
 /// have to fit these, or each would wait for the ACK of the one before.
 pub const LOOPBACK_MTU: usize = 9000;
 
+/// Turns in a row that what comes back over the loopback may take: a handshake takes three, and bulk as many as it gets.
+pub const LOOPBACK_TURNS: usize = 8;
+
 /// Bytes that sendfile(2) reads at once.
 pub const SENDFILE_PIECE_LEN: usize = 32 << 10;
 

@@ -7,7 +7,7 @@ use crate::children::Children;
 use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
 use crate::inherited::Inheritance;
-use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, SETS_MAX};
+use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX};
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
 use crate::waker::Wakers;
@@ -196,8 +196,19 @@ impl World {
         self.network.as_ref().and_then(|network| network.stack.deadline())
     }
 
-    /// One turn of the stack; whoever waits for what has happened is told.
+    /// One turn of the stack; whoever waits for what has happened is told. Over the loopback what it has sent is back at
+    /// once, and is dealt with at once, as by the kernel: there a program may count on it.
     pub fn turn(&mut self, now: Instant) {
+        self.turn_once(now);
+        for _ in 0..LOOPBACK_TURNS {
+            if !self.network.as_mut().is_some_and(Network::is_loopback_pending) {
+                return;
+            }
+            self.turn_once(now);
+        }
+    }
+
+    fn turn_once(&mut self, now: Instant) {
         let Some(stack) = self.stack() else { return };
         keeper::note_turn();
         let has_changed = stack.poll(now);
@@ -210,14 +221,27 @@ impl World {
         }
     }
 
+    /// Whether connections within this host are ours.
+    pub fn serves_loopback(&self) -> bool {
+        self.network.as_ref().is_some_and(Network::serves_loopback)
+    }
+
     /// Sends what the calls since the last turn have left to send, unless this thread is about to wait, which sends it.
+    /// Nothing is held back where the other end may be this process's, too.
     pub fn flush_reply(&mut self) {
         let now = clock::now();
-        if !thread::may_hold_back(now)
-            && let Some(stack) = self.stack()
-        {
-            stack.flush(now);
+        if !thread::may_hold_back(now) || self.serves_loopback() {
+            self.flush(now);
             thread::has_sent(clock::now());
+        }
+    }
+
+    /// Sends what there is to send.
+    pub fn flush(&mut self, now: Instant) {
+        let Some(network) = &mut self.network else { return };
+        network.stack.flush(now);
+        if network.is_loopback_pending() {
+            self.turn(now);
         }
     }
 

@@ -200,6 +200,11 @@ impl Stack {
         self.ports.iter_mut().any(|port| port.link.rx_pending())
     }
 
+    /// The same for the rings of one interface.
+    pub fn rx_pending_at(&mut self, interface: InterfaceId) -> bool {
+        self.ports.iter_mut().any(|port| port.interface == interface && port.link.rx_pending())
+    }
+
     /// When the next timer is due: how long a thread may sleep.
     pub fn deadline(&self) -> Option<Instant> {
         let retry = self.flush_pending().then(|| self.now + RESOLVE_RETRY);

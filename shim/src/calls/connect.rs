@@ -141,13 +141,13 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     let now = clock::now();
     let stack = world.stack().ok_or(Errno::EBADF)?;
     let id = stack.tcp_connect(local, remote, options, key.to_bits(), now)?;
-    stack.flush(now);
     let born = world.children.forks();
     let description = world.description(key)?;
     description.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false, born });
     description.settings.v6only |= bound.is_ipv6() && local_ip.is_some();
     // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
     world.announce(key, Readiness::default());
+    world.flush(now);
     Ok(Begun::Now)
 }
 
