@@ -8,10 +8,11 @@
 //! there. An event loop is steered all of them, since it soon accepts again.
 
 use crate::description::Role;
-use crate::thread;
 use crate::world::World;
+use crate::{clock, sys, thread};
 use stack::outside::Opens;
 use stack::slab::Key;
+use std::os::fd::RawFd;
 
 /// What this process is steered of an inherited listener's new connections.
 #[derive(Debug, Clone, Copy)]
@@ -85,6 +86,33 @@ pub fn note_use(world: &mut World, key: Key) {
     {
         admission.is_used = true;
         (world.has_new_listeners, world.is_shut) = (true, true);
+    }
+}
+
+/// Whether a connection may be accepted from the kernel's listener `fd`: one is there, and none that was steered here is
+/// on its way, which would have to wait for the other one to end. Until that is settled, no more are steered here.
+pub fn may_take_from_kernel(world: &mut World, fd: RawFd, key: Key) -> bool {
+    let Ok(description) = world.description(key) else { return true };
+    let Role::Listener(listener) = &description.role else { return true };
+    let (Some(Admission { opens: Opens::Next(_), .. }), Some(id)) = (listener.admission, listener.id) else {
+        return true;
+    };
+    let is_there = sys::is_readable(fd);
+    if is_there {
+        admit(world, key, |_| NONE_NOW);
+        world.turn(clock::now());
+    }
+    let is_on_its_way = world.stack().is_some_and(|stack| stack.tcp_is_opening(id));
+    if !is_there && !is_on_its_way {
+        reopen(world, key);
+    }
+    is_there && !is_on_its_way
+}
+
+/// Steers here again what is waited for.
+pub fn reopen(world: &mut World, key: Key) {
+    if world.description(key).is_ok_and(|listener| listener.admission().is_some_and(|it| it.opens == NONE_NOW)) {
+        admit(world, key, |admission| Opens::Next(admission.waiting));
     }
 }
 

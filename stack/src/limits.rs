@@ -39,6 +39,9 @@ pub const TIME_WAIT_LEN: Duration = Duration::from_secs(60);
 /// How long a peer's clock may stand still and still be compared with (RFC 7323, 5.5).
 pub const TIMESTAMP_IDLE_MAX: Duration = Duration::from_secs(24 * 24 * 3600);
 
+/// How long a half-open flow is waited for by who could accept another one meanwhile: some round trips.
+pub const OPENING_LEN: Duration = Duration::from_millis(100);
+
 /// Half-open flows that a listener may have whatever its backlog, which Linux takes for the bound. From there on SYNs
 /// are answered with cookies, which round the segment size down; 256 entries of the SYN queue take 41 KB.
 pub const HALF_OPEN_MIN: usize = 256;

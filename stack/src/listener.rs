@@ -19,6 +19,8 @@ pub struct Listener {
     pub backlog: usize,
     /// Flows that have sent a SYN-ACK and wait for its ACK.
     pub half_open: usize,
+    /// When the latest of them was heard of.
+    pub syn_at: Instant,
     /// Until when the SYN cookies are good that were sent because there were too many of those.
     pub cookies_until: Option<Instant>,
     /// Flows that are established and wait for accept(2).
@@ -128,6 +130,7 @@ mod tests {
                 port: 80,
                 backlog: 1,
                 half_open: 0,
+                syn_at: Instant::ZERO,
                 cookies_until: None,
                 accept_queue: VecDeque::new(),
                 options: TcpOptions::default(),

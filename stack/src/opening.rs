@@ -63,6 +63,7 @@ impl Stack {
             return self.send_syn_ack(flow_key, &half_open, shown, now);
         }
         listener.half_open += 1;
+        listener.syn_at = now;
         self.syn_queue.insert(*flow_key, half_open, now);
         self.answer_syn(flow_key, &half_open, now);
     }

@@ -5,7 +5,7 @@ use crate::description::{Description, Flow, Role, Shadow};
 use crate::sys::AddressBuffer;
 use crate::wait::{self, Patience};
 use crate::world::World;
-use crate::{args, attach, fd_table, stats, sys};
+use crate::{admission, args, attach, fd_table, stats, sys};
 use libc::{SOCK_CLOEXEC, SOCK_NONBLOCK, c_int};
 use stack::slab::Key;
 use stack::socket::{ListenerId, Socket};
@@ -59,6 +59,7 @@ fn accept_either(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result
     for from in order {
         let accepted = match from {
             Some(id) => accept_ours(world, key, id, flags),
+            None if !admission::may_take_from_kernel(world, fd, key) => Err(Errno::EAGAIN),
             None => accept_shadow(world, fd, key, flags),
         };
         if !matches!(accepted, Err(Errno::EAGAIN)) {
@@ -118,6 +119,9 @@ fn accept_shadow(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result
     let family = description.family;
     if let Role::Listener(listener) = &mut description.role {
         listener.shadow_is_ready = accepted.is_ok();
+    }
+    if accepted.is_err() {
+        admission::reopen(world, key);
     }
     let (fd, len) = accepted?;
     fd_table::clear(fd);

@@ -4,7 +4,7 @@ pub use super::options::{CongestionControl, TcpOptions};
 use super::{FlowId, ListenerId};
 use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
-use crate::limits::RECEIVE_BUFFER_LEN;
+use crate::limits::{OPENING_LEN, RECEIVE_BUFFER_LEN};
 use crate::listener::Listener;
 use crate::outside::{Hop, LinkId, Opens};
 use crate::ready_list::Watch;
@@ -178,6 +178,7 @@ impl Stack {
             port,
             backlog,
             half_open: 0,
+            syn_at: Instant::ZERO,
             cookies_until: None,
             accept_queue: VecDeque::new(),
             options,
@@ -211,6 +212,15 @@ impl Stack {
     pub fn tcp_admit(&mut self, listener: ListenerId, opens: Opens) {
         let claims = self.listeners.get(listener.0).map_or(&[][..], |listener| &listener.claims);
         claims.iter().for_each(|&claim| self.claims.set_opens(claim, opens));
+    }
+
+    /// Whether a listener has a flow to accept, or soon has one unless its peer is gone.
+    pub fn tcp_is_opening(&self, listener: ListenerId) -> bool {
+        let is_opening = |listener: &Listener| {
+            let is_recent = self.now < listener.syn_at + OPENING_LEN;
+            !listener.accept_queue.is_empty() || (listener.half_open > 0 && is_recent)
+        };
+        self.listeners.get(listener.0).is_some_and(is_opening)
     }
 
     /// Takes an established flow from the accept queue; its token is 0.
