@@ -158,13 +158,16 @@ fn drive(event: RawFd) {
 }
 
 /// Drives the stack in the caller's thread: for at most `limit` until nothing is left to deliver, and for at most
-/// `grace` until the peers, too, have closed.
+/// `grace` until the peers, too, have closed. With nothing to do it makes no system call: a process in a sandbox may be
+/// allowed few (seccomp(2)).
 pub fn deliver(limit: Duration, grace: Duration) {
     let start = clock::now();
     loop {
         let mut world = world::enter_quietly();
         let now = clock::now();
-        world.turn(now);
+        if world.stack().is_some_and(|stack| stack.flow_count() > 0 || stack.flush_pending()) {
+            world.turn(now);
+        }
         let Some(stack) = world.stack() else { return };
         let end = match (stack.undelivered(), stack.flow_count()) {
             (0, 0) => return,
