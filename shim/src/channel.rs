@@ -1,9 +1,12 @@
 //! What a process says to the one that has the flows that it inherited: fixed messages over a socketpair that is made at
 //! fork(2), and closed by exec(2) and by the end of either.
 
-use crate::sys;
+use crate::sys::SignalMask;
+use crate::wait::readable;
+use crate::{clock, sys};
 use stack::Errno;
 use std::os::fd::RawFd;
+use std::time::Duration;
 
 /// A message. A number is the key of the owner's description.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +100,30 @@ pub fn take_answer(reply: RawFd) -> Result<RawFd, Errno> {
         Ok((_, Some(flow))) => Ok(flow),
         Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
         _ => Err(Errno::ECONNRESET),
+    }
+}
+
+/// Repeats `receive` until it says something else than `EAGAIN`, or for so long; nothing in between ends the wait, not even
+/// a signal handler.
+///
+/// # Errors
+/// What `receive` says; `ETIMEDOUT`.
+pub fn await_message<T>(
+    fd: RawFd,
+    limit: Duration,
+    mut receive: impl FnMut(RawFd) -> Result<T, Errno>,
+) -> Result<T, Errno> {
+    let until = clock::after(clock::now(), limit);
+    loop {
+        let received = receive(fd);
+        if !matches!(received, Err(Errno::EAGAIN)) {
+            return received;
+        }
+        let left = until.map(|until| clock::until(clock::now(), until)).unwrap_or_default();
+        if left.is_zero() {
+            return Err(Errno::ETIMEDOUT);
+        }
+        let _ = sys::poll(&mut [readable(fd)], Some(left), SignalMask::NONE);
     }
 }
 

@@ -150,13 +150,19 @@ impl Description {
         self.sleepers.clear();
     }
 
+    /// Whether it is a connection of ours, in whosever hands.
+    pub fn is_flow(&self) -> bool {
+        matches!(self.role, Role::Flow(_) | Role::Relay(_))
+    }
+
     /// What the stack knows it as.
     pub fn socket(&self) -> Option<Socket> {
         match &self.role {
             Role::Flow(flow) => Some(Socket::Flow(flow.id)),
+            Role::Relay(relay) => Some(Socket::Flow(relay.flow)),
             Role::Listener(listener) => listener.id.map(Socket::Listener),
             Role::Datagram(datagram) => datagram.id.map(Socket::Udp),
-            Role::Undecided | Role::Relay(_) => None,
+            Role::Undecided => None,
         }
     }
 

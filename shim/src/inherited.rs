@@ -4,10 +4,8 @@ use crate::channel::{self, Message};
 use crate::fd_table::{self, Entry};
 use crate::limits::{DESCRIPTIONS_MAX, OBTAIN_WAIT_MAX, UPSTREAMS_MAX};
 use crate::relay::{close_own, put_in_place};
-use crate::sys::SignalMask;
-use crate::wait::readable;
+use crate::sys;
 use crate::world::{self, World};
-use crate::{clock, sys};
 use stack::Errno;
 use stack::slab::{Key, Slab};
 use std::os::fd::RawFd;
@@ -155,16 +153,7 @@ fn ask(world: &World, key: Key) -> Result<Result<RawFd, Errno>, Errno> {
 }
 
 fn await_answer(reply: RawFd) -> Result<RawFd, Errno> {
-    let until = clock::after(clock::now(), OBTAIN_WAIT_MAX);
-    let answer = loop {
-        let left = until.map(|until| clock::until(clock::now(), until)).unwrap_or_default();
-        match channel::take_answer(reply) {
-            Err(Errno::EAGAIN) if left.is_zero() => break Err(Errno::ETIMEDOUT),
-            // A signal handler may run in between; nothing else ends the wait early.
-            Err(Errno::EAGAIN) => drop(sys::poll(&mut [readable(reply)], Some(left), SignalMask::NONE)),
-            answer => break answer,
-        }
-    };
+    let answer = channel::await_message(reply, OBTAIN_WAIT_MAX, channel::take_answer);
     sys::close(reply);
     answer
 }

@@ -26,6 +26,13 @@ pub const UPSTREAMS_MAX: usize = 1 << 8;
 /// run (SIGSTOP) must not stop the child for ever.
 pub const OBTAIN_WAIT_MAX: Duration = Duration::from_secs(10);
 
+/// How long who holds a relay waits for an answer about an option: the owner answers in some 50 us, but not while the
+/// flow takes no more bytes.
+pub const ANSWER_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of an option's value that go to or from a relay: struct tcp_info is the longest.
+pub const OPTION_LEN_MAX: usize = 256;
+
 /// Bytes that a relay moves at once: some segments, and what a processor's first cache holds.
 pub const RELAY_PIECE_LEN: usize = 16 << 10;
 

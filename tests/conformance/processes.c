@@ -111,6 +111,53 @@ static void nonblocking(void)
 	say_echo("the parent", fd);
 }
 
+static void say_option(int fd, int level, int name)
+{
+	int value = -7;
+	socklen_t len = sizeof value;
+	printf("option %d of %d: ", name, level);
+	if (TRY(getsockopt(fd, level, name, &value, &len)) == 0)
+		printf("%d, length %u\n", value, len);
+}
+
+// Options are the socket's, whoever asks.
+static void options(void)
+{
+	int fd = flow(), on = 1, idle = 77, tos = 8;
+	TRY(setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &idle, sizeof idle));
+	TRY(setsockopt(fd, IPPROTO_IP, IP_TTL, &idle, sizeof idle));
+	pid_t pid = child();
+	if (pid == 0) {
+		TRY(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
+		TRY(setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on));
+		TRY(setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle));
+		TRY(setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &on, 2));
+		TRY(setsockopt(fd, IPPROTO_IP, IP_TOS, &tos, sizeof tos));
+		TRY(setsockopt(fd, IPPROTO_TCP, 9999, &on, sizeof on));
+		say_option(fd, IPPROTO_IP, IP_TOS);
+		say_option(fd, IPPROTO_IP, IP_TTL);
+		say_option(fd, IPPROTO_TCP, TCP_KEEPINTVL);
+		say_option(fd, IPPROTO_TCP, 9999);
+		struct tcp_info info = {0};
+		socklen_t len = 8;
+		TRY(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len));
+		TRY(info.tcpi_state == TCP_ESTABLISHED);
+		struct timeval limit = {.tv_usec = 1000};
+		char byte;
+		TRY(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
+		TRY(recv(fd, &byte, 1, 0));
+		leave(7);
+	}
+	join(pid);
+	int names[] = {SO_DOMAIN, SO_PROTOCOL, SO_TYPE, SO_ACCEPTCONN, SO_KEEPALIVE, SO_ERROR, SO_REUSEADDR};
+	for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+		say_option(fd, SOL_SOCKET, names[i]);
+	say_option(fd, IPPROTO_TCP, TCP_NODELAY);
+	say_option(fd, IPPROTO_TCP, TCP_KEEPIDLE);
+	say_option(fd, IPPROTO_IP, IP_TOS);
+	say_echo("afterwards", fd);
+}
+
 static void watched_by_the_child(void)
 {
 	int fd = flow(), epfd;
@@ -269,6 +316,7 @@ const struct test_case cases[] = {
 	{"handed_to_the_grandchild", FLOW, handed_to_the_grandchild, send_back},
 	{"used_by_both", FLOW, used_by_both, send_back},
 	{"nonblocking", FLOW, nonblocking, send_back},
+	{"options", FLOW, options, send_back},
 	{"watched_by_the_child", FLOW, watched_by_the_child, send_back},
 	{"bulk_by_the_child", FLOW, bulk_by_the_child, bulk_peer},
 	{"closed_by_one", FLOW, closed_by_one, closed_by_one_peer},

@@ -5,7 +5,7 @@
 
 use super::passed;
 use super::value::Value;
-use crate::description::{Description, Role};
+use crate::description::Description;
 use crate::world::{self, World};
 use crate::{args, clock, sys};
 use libc::{c_int, timeval};
@@ -23,14 +23,25 @@ use std::time::Duration;
 /// # Errors
 /// What the kernel's socket says.
 pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Result<Option<()>, Errno> {
-    let mut world = world::enter()?;
+    set_in(&mut *world::enter()?, fd, key, level, name, value)
+}
+
+/// The same, inside; `fd` is the kernel's socket.
+pub fn set_in(
+    world: &mut World,
+    fd: RawFd,
+    key: Key,
+    level: c_int,
+    name: c_int,
+    value: &[u8],
+) -> Result<Option<()>, Errno> {
     let description = world.description(key)?;
     let kept = keep(description, level, name, value);
-    let is_flow = matches!(description.role, Role::Flow(_));
+    let is_flow = description.is_flow();
     match kept {
-        Ok(true) if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => set_quick_ack(&mut world, key, value),
-        Ok(true) => apply(&mut world, key),
-        Ok(false) => return passed::set(&mut world, fd, key, (level, name), value).map(Some),
+        Ok(true) if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => set_quick_ack(world, key, value),
+        Ok(true) => apply(world, key),
+        Ok(false) => return passed::set(world, fd, key, (level, name), value).map(Some),
         // The kernel may know an algorithm that we do not: it would not be what is served.
         Err(Errno::ENOENT) => return Err(Errno::ENOENT),
         // A placeholder of the kernel's knows no IPv6.
@@ -44,7 +55,7 @@ pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Resu
 
 /// Keeps the value of an option that concerns us; false if it does not.
 fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) -> Result<bool, Errno> {
-    let is_flow = matches!(description.role, Role::Flow(_));
+    let is_flow = description.is_flow();
     let (settings, family) = (&mut description.settings, description.family);
     match (level, name) {
         (libc::IPPROTO_IPV6, _) if family != libc::AF_INET6 => return Ok(false),
@@ -179,10 +190,14 @@ fn apply(world: &mut World, key: Key) {
 /// getsockopt(2) on a connection, for at most `room` bytes: the value's bytes and their number, or `None` when the kernel's
 /// socket answers.
 pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Value>, Errno> {
-    let mut world = world::enter()?;
+    get_in(&mut *world::enter()?, key, level, name, room)
+}
+
+/// The same, inside.
+pub fn get_in(world: &mut World, key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Value>, Errno> {
     let description = world.description(key)?;
-    let Role::Flow(flow) = &description.role else { return Ok(None) };
-    let (id, settings, family) = (flow.id, description.settings, description.family);
+    let Some(Socket::Flow(id)) = description.socket() else { return Ok(None) };
+    let (settings, family) = (description.settings, description.family);
     let stack = world.stack().ok_or(Errno::EBADF)?;
     let system = *stack.settings();
     let keepalive = settings.tcp.keepalive_times(&system);
@@ -242,7 +257,7 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
             Value::of(&[&bytes[..len]])
         }
         _ => {
-            passed::lay(&mut world, key)?;
+            passed::lay(world, key)?;
             return Ok(None);
         }
     }))

@@ -123,11 +123,11 @@ fn of_a_connection(name: Name, value: &[u8], family: c_int) -> Option<Errno> {
 pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> Result<(), Errno> {
     let description = world.description(key)?;
     let is_served = match &description.role {
-        Role::Flow(_) => true,
+        Role::Flow(_) | Role::Relay(_) => true,
         Role::Listener(listener) => listener.id.is_some(),
-        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => false,
+        Role::Undecided | Role::Datagram(_) => false,
     };
-    if let Role::Flow(_) = description.role {
+    if description.is_flow() {
         if name == (libc::IPPROTO_TCP, libc::TCP_ULP) {
             // As a kernel that has no such protocol.
             return Err(Errno::ENOENT);
@@ -156,7 +156,11 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
 /// Lays on a connection's placeholder what its listener has handed down: before the kernel's socket is asked.
 pub fn lay(world: &mut World, key: Key) -> Result<(), Errno> {
     let Description { role, passed, fds, .. } = world.description(key)?;
-    let is_placeholder = matches!(role, Role::Flow(flow) if flow.shadow != Shadow::Bound);
+    let is_placeholder = match role {
+        Role::Flow(flow) => flow.shadow != Shadow::Bound,
+        Role::Relay(relay) => !relay.is_bound(),
+        _ => false,
+    };
     let (Some(all), Some(&fd)) = (&passed.all, fds.first()) else { return Ok(()) };
     if !is_placeholder || passed.is_laid {
         return Ok(());

@@ -2,6 +2,7 @@
 
 use crate::args::{self, Answer};
 use crate::calls::{datagram, flags, option};
+use crate::relay::question;
 use crate::{fd_table, ret};
 use libc::{c_int, c_ulong, c_void, socklen_t};
 
@@ -10,10 +11,13 @@ export! {
     fn getsockopt(
         fd: c_int, level: c_int, name: c_int, value: *mut c_void, len: *mut socklen_t,
     ) -> c_int = libc::getsockopt {
-        let socket = socket!(fd);
         // SAFETY: getsockopt(2): `value` has room for `len` bytes.
         let to = unsafe { Answer::new(value, len) };
-        let answer = to.room().and_then(|room| option::get(socket, level, name, room)).transpose()?;
+        let Some(socket) = fd_table::serve(fd) else {
+            let answer = question::get(fd, (level, name), to.room().ok()?)?;
+            return ret::status(answer.and_then(|answer| to.write_option(&answer)));
+        };
+        let answer = socket.and_then(|socket| option::get(socket, level, name, to.room()?)).transpose()?;
         ret::status(answer.and_then(|answer| to.write_option(answer.bytes())))
     }
 
@@ -26,10 +30,13 @@ export! {
             let value = unsafe { args::bytes(value, len as usize) }.ok()?;
             return ret::status(datagram::option::set(fd, socket, level, name, value).transpose()?);
         }
-        let socket = socket!(fd);
+        let socket = fd_table::serve(fd);
         // SAFETY: setsockopt(2): `value` has `len` bytes.
         let value = unsafe { args::bytes(value, len as usize) }.ok()?;
-        ret::status(option::set(fd, socket, level, name, value).transpose()?)
+        match socket {
+            None => ret::status(question::set(fd, (level, name), value)?),
+            Some(socket) => ret::status(socket.and_then(|socket| option::set(fd, socket, level, name, value)).transpose()?),
+        }
     }
 
     /// ioctl(2).

@@ -6,6 +6,7 @@
 
 pub mod name;
 mod pump;
+pub mod question;
 
 pub use pump::pump_ready;
 
@@ -33,8 +34,10 @@ pub struct Relay {
     end: RawFd,
     /// The other end, for as long as a child of fork(2) may come for it.
     kept: Option<RawFd>,
-    /// The application's own socket, which keeps the local port reserved.
-    reservation: Option<RawFd>,
+    /// The kernel's socket behind the flow, if it knows something that is to be remembered.
+    shadow: Option<RawFd>,
+    /// It is bound to the local port, and keeps it reserved.
+    is_bound: bool,
     /// After how many forks of this process the flow began.
     pub born: u64,
     /// From the peer to the other end.
@@ -114,7 +117,12 @@ impl Relays {
 impl Relay {
     /// Every fd that a child of fork(2) must close.
     pub fn fds(&self) -> impl Iterator<Item = RawFd> {
-        [Some(self.end), self.kept, self.reservation].into_iter().flatten()
+        [Some(self.end), self.kept, self.shadow].into_iter().flatten()
+    }
+
+    /// Whether the kernel's socket behind the flow is the application's own.
+    pub fn is_bound(&self) -> bool {
+        self.is_bound
     }
 
     /// Whether a child of fork(2) may yet come for it.
@@ -179,19 +187,19 @@ fn replace(world: &mut World, key: Key, end: RawFd, other: RawFd) -> Result<(), 
     let description = world.description(key)?;
     let Role::Flow(Flow { id, shadow, born, .. }) = description.role else { return Err(Errno::ENOTCONN) };
     let fds = std::mem::take(&mut description.fds);
-    let first = fds.first().copied();
-    let reservation = first.filter(|_| shadow == Shadow::Bound).and_then(|fd| sys::duplicate_high(fd).ok());
-    if let Some(reservation) = reservation {
-        fd_table::set(reservation, Entry::Internal);
-    }
+    let is_bound = shadow == Shadow::Bound;
+    let first = fds.first().filter(|_| shadow != Shadow::Placeholder);
+    let shadow = first.and_then(|&fd| sys::duplicate_high(fd).ok());
+    shadow.into_iter().for_each(|shadow| fd_table::set(shadow, Entry::Internal));
     for &fd in &fds {
         put_in_place(fd, other);
     }
     world.move_watches_to_kernel(key);
     world.announce(key, stack::Readiness::default());
     let description = world.description(key)?;
+    description.fds.extend(shadow);
     let (inward, outward) = (Direction::Open, Direction::Open);
-    description.role = Role::Relay(Relay { flow: id, end, kept: None, reservation, born, inward, outward });
+    description.role = Role::Relay(Relay { flow: id, end, kept: None, shadow, is_bound, born, inward, outward });
     Ok(())
 }
 
@@ -236,16 +244,15 @@ fn end(world: &mut World, key: Key, reset: bool) {
     let Ok(description) = world.description(key) else { return };
     let reset = reset || description.settings.linger_s == Some(0);
     let Role::Relay(relay) = &description.role else { return };
-    let (flow, reservation) = (relay.flow, relay.reservation);
+    let (flow, shadow, is_bound) = (relay.flow, relay.shadow, relay.is_bound);
     let own: Vec<RawFd> = [Some(relay.end), relay.kept].into_iter().flatten().collect();
     let local = world.stack().and_then(|stack| stack.tcp_endpoints(flow)).map(|(local, _)| local);
     if let Some(stack) = world.stack() {
         stack.tcp_close(flow, reset);
     }
-    match (reservation, local) {
-        (Some(reservation), Some(local)) => world.linger(reservation, local),
-        (Some(reservation), None) => close_own(reservation),
-        _ => {}
+    match (shadow, local) {
+        (Some(shadow), Some(local)) if is_bound => world.linger(shadow, local),
+        _ => shadow.into_iter().for_each(close_own),
     }
     own.into_iter().for_each(close_own);
     world.relays.count -= 1;

@@ -1,6 +1,6 @@
 //! Moving bytes between flows and their relays, both ways: what fits, and no more is taken than fits.
 
-use super::{Direction, Relay, end};
+use super::{Direction, Relay, end, question};
 use crate::description::Role;
 use crate::limits::RELAY_PIECE_LEN;
 use crate::sys;
@@ -9,6 +9,7 @@ use stack::slab::Key;
 use stack::socket::tcp::How;
 use stack::stack::Stack;
 use stack::{Errno, Instant};
+use std::os::fd::RawFd;
 
 /// Moves what there is for all relays to which something has happened, and sends it.
 pub fn pump_ready(world: &mut World, now: Instant) {
@@ -27,17 +28,19 @@ pub fn pump_ready(world: &mut World, now: Instant) {
 }
 
 fn pump(world: &mut World, key: Key, buffer: &mut [u8]) {
-    let World { descriptions, network, .. } = world;
-    let Some(description) = descriptions.get_mut(key) else { return };
-    let (Role::Relay(relay), Some(network)) = (&mut description.role, network) else { return };
-    let stack = &mut network.stack;
-    let moved = relay.move_inward(stack, buffer).and_then(|()| relay.move_outward(stack, buffer));
-    match moved {
-        Ok(()) if relay.is_abandoned() => end(world, key, false),
-        Ok(()) => {}
-        // Whoever closed it last had not read everything: as with a socket, the peer is told.
-        Err(Errno::ECONNRESET) => end(world, key, true),
-        Err(_) => end(world, key, false),
+    loop {
+        let World { descriptions, network, .. } = world;
+        let Some(description) = descriptions.get_mut(key) else { return };
+        let (Role::Relay(relay), Some(network)) = (&mut description.role, network) else { return };
+        let stack = &mut network.stack;
+        match relay.move_inward(stack, buffer).and_then(|()| relay.move_outward(stack, buffer)) {
+            Ok(Some(asked)) => question::answer(world, key, asked),
+            Ok(None) if relay.is_abandoned() => return end(world, key, false),
+            Ok(None) => return,
+            // Whoever closed it last had not read everything: as with a socket, the peer is told.
+            Err(Errno::ECONNRESET) => return end(world, key, true),
+            Err(_) => return end(world, key, false),
+        }
     }
 }
 
@@ -74,31 +77,39 @@ impl Relay {
         Ok(())
     }
 
-    /// From the other end to the flow.
-    fn move_outward(&mut self, stack: &mut Stack, buffer: &mut [u8]) -> Result<(), Errno> {
+    /// From the other end to the flow, up to a question.
+    fn move_outward(&mut self, stack: &mut Stack, buffer: &mut [u8]) -> Result<Option<RawFd>, Errno> {
         while self.outward == Direction::Open {
             let Ok(room) = stack.tcp_send_room(self.flow) else {
                 self.outward = Direction::Over;
                 let _ = sys::shutdown(self.end, libc::SHUT_RD);
-                return Ok(());
+                return Ok(None);
             };
             let room = room.min(buffer.len());
             if room == 0 {
-                return Ok(());
+                return Ok(None);
             }
-            match sys::receive(self.end, &mut buffer[..room]) {
-                Ok(0) => {
+            match sys::receive_with_fd(self.end, &mut buffer[..room]) {
+                Ok((0, _)) => {
                     self.outward = Direction::Over;
                     if !sys::is_hung_up(self.end) {
                         let _ = stack.tcp_shutdown(self.flow, How::Write);
                     }
                 }
-                Ok(len) => drop(stack.tcp_send_part(self.flow, &buffer[..len], false)?),
-                Err(Errno::EAGAIN) => return Ok(()),
+                Ok((len, asked)) => {
+                    let len = len - usize::from(asked.is_some());
+                    if len > 0 {
+                        stack.tcp_send_part(self.flow, &buffer[..len], false)?;
+                    }
+                    if asked.is_some() {
+                        return Ok(asked);
+                    }
+                }
+                Err(Errno::EAGAIN) => return Ok(None),
                 Err(errno) => return Err(errno),
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Whether the other end is closed, everywhere, and all that was written to it is on its way.
