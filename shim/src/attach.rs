@@ -267,6 +267,8 @@ fn take_queues(world: &mut World, now: Instant) {
     for (_, set) in world.sets.iter() {
         taken.iter().for_each(|&ring| watch_ring(set, ring));
     }
+    // Whoever sleeps otherwise is to sleep on these, too.
+    world.wakers.wake_all();
     if let Err(error) = keeper::start() {
         tracing::error!(%error, "no keeper: flows stand still while no thread waits");
     }

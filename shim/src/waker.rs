@@ -57,6 +57,15 @@ impl Wakers {
         }
     }
 
+    /// Wakes every thread that sleeps: what it sleeps on has changed.
+    pub fn wake_all(&mut self) {
+        for index in 0..self.all.len() {
+            if !self.free.contains(&WakerId(index)) {
+                self.wake(WakerId(index));
+            }
+        }
+    }
+
     /// Closes them all, in a child of fork(2): they are the parent's threads'.
     pub fn forget(&mut self) {
         for Waker { event, .. } in self.all.drain(..) {

@@ -155,6 +155,6 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, datagram, descriptors, dual, epoll, every_option, input, options, poll, processes, programs,
+    accept, connect, datagram, datagram_options, datagram_wait, descriptors, dual, epoll, every_option, input, options, poll, processes, programs,
     sendfile, shutdown, signals, tcp_options, threads, transmit,
 }
