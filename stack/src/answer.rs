@@ -47,11 +47,10 @@ pub fn ip_of(source: SocketAddr, destination: SocketAddr, tcp: &TcpRepr<'_>) -> 
 }
 
 /// Writes a packet; `packet` is just as long as it.
-pub fn emit(ip: &IpRepr, tcp: &TcpRepr<'_>, packet: &mut [u8]) {
-    let checksums = ChecksumCapabilities::default();
-    ip.emit(&mut *packet, &checksums);
+pub fn emit(ip: &IpRepr, tcp: &TcpRepr<'_>, packet: &mut [u8], checksums: &ChecksumCapabilities) {
+    ip.emit(&mut *packet, checksums);
     let mut segment = TcpPacket::new_unchecked(&mut packet[ip.header_len()..]);
-    tcp.emit(&mut segment, &ip.src_addr(), &ip.dst_addr(), &checksums);
+    tcp.emit(&mut segment, &ip.src_addr(), &ip.dst_addr(), checksums);
 }
 
 impl Stack {
@@ -61,7 +60,8 @@ impl Stack {
         let lent = self.ports[usize::from(link.0)].link.tx_frame();
         let returned = self.outgoing.lend(lent, header.len());
         debug_assert!(returned.is_none());
-        (&mut self.outgoing).consume(ip.buffer_len(), |packet| emit(&ip, tcp, packet));
+        (&mut self.outgoing)
+            .consume(ip.buffer_len(), |packet| emit(&ip, tcp, packet, &ChecksumCapabilities::default()));
         self.send_outgoing(None, link, header, now);
     }
 }

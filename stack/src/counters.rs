@@ -76,6 +76,10 @@ counters! {
     drop_no_next_hop,
     /// Drops: bytes beyond the advertised window.
     drop_beyond_window,
+    /// Drops: SYNs and bytes for which there was no memory.
+    drop_no_memory,
+    /// Flows that were given other buffers.
+    buffers_changed,
     /// System calls that told the kernel of frames to send.
     kicks,
     /// Turns of the stack.

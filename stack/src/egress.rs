@@ -61,6 +61,9 @@ impl Stack {
         if flow.silent {
             return Sent::Nothing;
         }
+        if flow.is_fin_pending {
+            flow.close_send();
+        }
         let due = flow.due().map(|(at, _)| at);
         let rewinds = flow.recovers() && flow.loss.wants_rewind(now);
         if flow.loss.take_stuck() {
@@ -73,6 +76,9 @@ impl Stack {
         let poll_at = self.poll_at(key, now);
         let deadlines = [due, loss_at];
         if !rewinds && poll_at.is_none_or(|poll_at| poll_at > now) {
+            if self.flows.get(key).is_some_and(|flow| flow.wire.window.is_due()) {
+                return self.acknowledge_alone(key, now);
+            }
             self.arm_first(key, deadlines.into_iter().chain([poll_at]));
             return Sent::Nothing;
         }
@@ -88,7 +94,7 @@ impl Stack {
         let mut device = FrameDevice { incoming: None, outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
         let clock = if rewinds { flow.loss.rewind(now) } else { now };
         let result = mtu_interface.interface.poll_egress(clock, &mut device, flow.set());
-        self.send_outgoing(Some(key), link, header, now);
+        self.send_outgoing(Some((key, false)), link, header, now);
         match result {
             PollResult::SocketStateChanged => Sent::Yes,
             // What it had to say was nothing after all; the next look arms the timer.
@@ -104,7 +110,7 @@ impl Stack {
 
     /// When smoltcp wants to be asked.
     fn poll_at(&mut self, key: Key, now: Instant) -> Option<Instant> {
-        let flow = self.flows.get_mut(key).filter(|flow| !flow.has_sent_last_syn())?;
+        let flow = self.flows.get_mut(key).filter(|flow| !flow.has_sent_last_syn() && !flow.is_waiting_out())?;
         self.interfaces[flow.interface].interface.poll_at(now, flow.set())
     }
 
@@ -112,6 +118,20 @@ impl Stack {
         if let Some(deadline) = deadlines.flatten().min() {
             self.arm(key, deadline);
         }
+    }
+
+    /// Sends an ACK that smoltcp knows nothing of, with the window that there is now.
+    fn acknowledge_alone(&mut self, key: Key, now: Instant) -> Sent {
+        let Some(next_hop) = self.next_hop_of(key, now) else { return Sent::Later };
+        let is_scarce = self.buffers.is_scarce();
+        let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
+        let room = flow.room(is_scarce);
+        let rcv_nxt = flow.wire.rcv_nxt;
+        flow.wire.window.widen(rcv_nxt, &room);
+        let (flow_key, link, ack) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key, now));
+        flow.acks.sent(false, now);
+        self.answer(link, &next_hop.header[..usize::from(next_hop.header_len)], &flow_key, &ack, now);
+        Sent::Yes
     }
 
     /// A free frame of a link; where there is none, one kick may bring some back.
@@ -126,16 +146,18 @@ impl Stack {
         frame
     }
 
-    /// Sends the packet that smoltcp has written, if it has, and takes back the frame if it has not.
+    /// Sends the packet that smoltcp has written, if it has, and takes back the frame if it has not. `of`: whose it is,
+    /// and whether it answers a segment.
     ///
     /// Where no frame was lent the packet is lost, as on a full queue of the kernel's.
-    pub(crate) fn send_outgoing(&mut self, key: Option<Key>, link: LinkId, header: &[u8], now: Instant) {
+    pub(crate) fn send_outgoing(&mut self, of: Option<(Key, bool)>, link: LinkId, header: &[u8], now: Instant) {
         let port = &mut self.ports[usize::from(link.0)];
         if let Some(packet) = self.outgoing.packet() {
-            if let (Some(flow), Ok(mut segment)) =
-                (key.and_then(|key| self.flows.get_mut(key)), packet::parse_own(packet))
+            if let Some((key, is_answer)) = of
+                && let (Some(flow), Ok(mut segment)) = (self.flows.get_mut(key), packet::parse_own(packet))
             {
-                if !flow.sends(self.outgoing.packet_with_room(), &mut segment, &mut self.counters, now) {
+                let (packet, room) = (self.outgoing.packet_with_room(), flow.room(self.buffers.is_scarce()));
+                if !flow.sends(packet, &mut segment, is_answer, &room, &mut self.counters, now) {
                     return self.outgoing.lend(None, 0).into_iter().for_each(|frame| port.link.recycle(frame));
                 }
                 self.outgoing.set_packet_len(segment.packet_len());

@@ -1,9 +1,12 @@
 //! A flow: one TCP connection, with the smoltcp socket that runs it and what the front knows beside it.
 
 use crate::ack_policy::AckPolicy;
+use crate::autotune::Autotune;
 use crate::cork::Cork;
 use crate::counters::Counters;
 use crate::flow_table::FlowKey;
+use crate::kernel::arena::Region;
+use crate::kernel::lent_socket::{LentSocket, Ring};
 use crate::loss::Loss;
 use crate::outside::{LinkId, NextHop};
 use crate::packet::{self, MSS_MIN, RST, Segment};
@@ -12,6 +15,7 @@ use crate::patience::Patience;
 use crate::port_space::ClaimId;
 use crate::readiness::Readiness;
 use crate::ready_list::Watch;
+use crate::receive_window::Room;
 use crate::rx::Before;
 use crate::settings::Settings;
 use crate::slab::Key;
@@ -21,8 +25,8 @@ use crate::tally::Tally;
 use crate::timestamps::OPTION_LEN;
 use crate::wire_state::WireState;
 use crate::{Errno, Instant};
-use smoltcp::iface::{SocketHandle, SocketSet};
-use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::iface::SocketSet;
+use smoltcp::socket::tcp::{Socket, State};
 
 /// Who holds a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +57,8 @@ pub struct Flow {
     pub patience: Patience,
     /// How it acknowledges.
     pub acks: AckPolicy,
+    /// What its application reads.
+    pub tuning: Autotune,
     /// What waits for more bytes.
     pub cork: Cork,
     /// When its latest challenge ACK was sent.
@@ -81,6 +87,8 @@ pub struct Flow {
     pub shut_read: bool,
     /// SHUT_WR, or close(2).
     pub shut_write: bool,
+    /// Its FIN waits for the peer's window.
+    pub is_fin_pending: bool,
     /// It has been established at some time.
     pub established: bool,
     /// The peer's FIN is in sequence.
@@ -99,17 +107,16 @@ pub struct Flow {
     pub resolving_since: Option<Instant>,
     /// It stands in a list of flows that may have something to send.
     pub dirty: bool,
+    /// It stands in the list of flows that have buffers.
+    pub is_watched: bool,
     /// Nothing is sent any more, not even the RST of an aborted flow.
     pub silent: bool,
-    set: SocketSet<'static>,
-    handle: SocketHandle,
+    lent: LentSocket,
 }
 
 impl Flow {
-    /// A closed flow over two buffers, to be `renew`ed.
-    pub fn new(key: FlowKey, receive: &'static mut [u8], send: &'static mut [u8]) -> Self {
-        let mut set = SocketSet::new(Vec::with_capacity(1));
-        let handle = set.add(Socket::new(SocketBuffer::new(receive), SocketBuffer::new(send)));
+    /// A closed flow, to be `renew`ed.
+    pub fn new(key: FlowKey) -> Self {
         Flow {
             key,
             owner: Owner::Nobody,
@@ -118,6 +125,7 @@ impl Flow {
             loss: Loss::new(),
             patience: Patience::new(),
             acks: AckPolicy::new(),
+            tuning: Autotune::default(),
             cork: Cork::new(),
             challenged_at: None,
             retransmissions: 0,
@@ -132,6 +140,7 @@ impl Flow {
             active: false,
             shut_read: false,
             shut_write: false,
+            is_fin_pending: false,
             established: false,
             peer_closed: false,
             cause: None,
@@ -141,13 +150,13 @@ impl Flow {
             armed_later_at: None,
             resolving_since: None,
             dirty: false,
+            is_watched: false,
             silent: false,
-            set,
-            handle,
+            lent: LentSocket::new(),
         }
     }
 
-    /// Makes a closed flow into a new one: everything is forgotten but the socket and its buffers.
+    /// Makes a closed flow into a new one: everything is forgotten.
     pub fn renew(&mut self, key: FlowKey, owner: Owner, options: TcpOptions, system: Settings) {
         self.system = system;
         self.key = key;
@@ -157,6 +166,7 @@ impl Flow {
         self.loss = Loss::new();
         self.patience = Patience::new();
         self.acks = AckPolicy::new();
+        self.tuning = Autotune::default();
         self.cork.clear();
         self.challenged_at = None;
         self.retransmissions = 0;
@@ -167,6 +177,7 @@ impl Flow {
         self.active = false;
         self.shut_read = false;
         self.shut_write = false;
+        self.is_fin_pending = false;
         self.established = false;
         self.peer_closed = false;
         self.cause = None;
@@ -176,39 +187,46 @@ impl Flow {
         self.armed_later_at = None;
         self.resolving_since = None;
         self.dirty = false;
+        self.is_watched = false;
         self.silent = false;
-        // listen() and connect() reset a socket but for these.
-        let socket = self.socket_mut();
-        socket.set_congestion_control(CongestionControl::None);
-        socket.set_timeout(None);
-        socket.set_keep_alive(None);
-        // smoltcp is to leave room for the option; what it says stands in `wire`.
-        socket.set_tsval_generator(system.timestamps.then_some(|| 0));
         self.set_options(options);
+    }
+
+    /// Puts a closed socket over other memory in place of the flow's; returns the memory of the old one.
+    pub fn replace_socket(&mut self, receive: (Region, usize), send: (Region, usize)) -> [Region; 2] {
+        let old = self.lent.replace(receive, send);
+        // smoltcp is to leave room for the option; what it says stands in `wire`.
+        let timestamps = self.system.timestamps.then_some((|| 0) as fn() -> u32);
+        self.socket_mut().set_tsval_generator(timestamps);
+        old
+    }
+
+    /// Where the bytes of both buffers stand: received, and to be sent.
+    pub fn rings(&mut self) -> [Ring; 2] {
+        self.lent.rings()
     }
 
     /// Applies what setsockopt asked.
     pub fn set_options(&mut self, options: TcpOptions) {
         self.options = options;
         self.loss.set_congestion_control(options.congestion_control(&self.system));
-        self.socket_mut().set_nagle_enabled(!options.nodelay);
     }
 
     /// The socket set for smoltcp's interface: this flow's socket and nothing else, so that nothing is scanned.
     pub fn set(&mut self) -> &mut SocketSet<'static> {
-        &mut self.set
+        self.lent.set()
     }
 
     /// The socket.
     #[inline]
     pub fn socket(&self) -> &Socket<'static> {
-        self.set.get(self.handle)
+        self.lent.socket()
     }
 
     /// The socket.
     #[inline]
     pub fn socket_mut(&mut self) -> &mut Socket<'static> {
-        self.set.get_mut(self.handle)
+        self.lent.socket_mut()
     }
 
     /// Whether `loss` decides what is sent.
@@ -283,6 +301,22 @@ impl Flow {
         self.next_hop.map_or(usize::MAX, |(next_hop, _)| next_hop.mtu.into())
     }
 
+    /// Whether a TIME-WAIT has nothing to say. Then smoltcp is not asked: at its end it would throw away what is still to be
+    /// read.
+    pub fn is_waiting_out(&self) -> bool {
+        self.socket().state() == State::TimeWait && !self.wire.window.owes_ack(self.wire.rcv_nxt)
+    }
+
+    /// Has a FIN follow what is queued. In LAST-ACK smoltcp takes no window update, so it gets there when all that goes
+    /// before the FIN fits the window.
+    pub fn close_send(&mut self) {
+        let socket = self.socket();
+        self.is_fin_pending = socket.state() == State::CloseWait && socket.send_queue() > self.loss.told_len();
+        if !self.is_fin_pending {
+            self.socket_mut().close();
+        }
+    }
+
     /// Whether there are bytes, or a FIN, that the peer has not acknowledged.
     pub fn is_undelivered(&self) -> bool {
         let socket = self.socket();
@@ -295,13 +329,28 @@ impl Flow {
     }
 
     /// Follows a segment of smoltcp's on its way out, and makes it the wire's; `packet` has room for any without payload.
-    /// False if it is not to go.
-    pub fn sends(&mut self, packet: &mut [u8], segment: &mut Segment, counters: &mut Counters, now: Instant) -> bool {
-        self.wire.translate_out(packet, segment);
+    /// False if it is not to go: its bytes have arrived or must wait, or it has none and says nothing new, though
+    /// smoltcp may think so, and answers nothing.
+    pub fn sends(
+        &mut self,
+        packet: &mut [u8],
+        segment: &mut Segment,
+        is_answer: bool,
+        room: &Room,
+        counters: &mut Counters,
+        now: Instant,
+    ) -> bool {
+        self.wire.translate_out(packet, segment, room);
         if segment.has(RST) && self.is_closed() {
             self.wire.aborted(packet, segment);
         }
-        if !self.loss.sends(segment, self.wire.is_news(segment), now) {
+        let is_news = self.wire.window.is_news(segment);
+        let is_idle_talk = segment.sequence_len() == 0 && !segment.has(RST) && !is_answer && !is_news;
+        if is_idle_talk || !self.loss.sends(segment, now) {
+            if is_news {
+                // smoltcp thinks that it has been said.
+                self.wire.window.set_due();
+            }
             return false;
         }
         let again = self.wire.sent(packet, segment, now);
@@ -339,7 +388,7 @@ impl Flow {
         if read_over {
             readiness |= Readiness::PEER_CLOSED;
         }
-        if write_over || (has_room(socket) && self.wakes_writer()) {
+        if write_over || (self.has_send_room() && self.wakes_writer()) {
             readiness |= Readiness::WRITABLE;
         }
         if (read_over && write_over) || self.is_closed() {
@@ -371,6 +420,7 @@ impl Flow {
             State::Established => TcpState::Established,
             State::FinWait1 => TcpState::FinWait1,
             State::FinWait2 => TcpState::FinWait2,
+            State::CloseWait if self.is_fin_pending => TcpState::LastAck,
             State::CloseWait => TcpState::CloseWait,
             State::Closing => TcpState::Closing,
             State::LastAck => TcpState::LastAck,
@@ -381,10 +431,4 @@ impl Flow {
 /// Whether the peer's FIN is in sequence.
 pub fn has_peer_closed(state: State) -> bool {
     matches!(state, State::CloseWait | State::LastAck | State::Closing | State::TimeWait)
-}
-
-/// Room worth waking a writer for: Linux's sk_stream_is_writeable asks for a third of the buffer.
-fn has_room(socket: &Socket<'_>) -> bool {
-    let free = socket.send_capacity() - socket.send_queue();
-    free * 3 >= socket.send_capacity()
 }

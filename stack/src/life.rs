@@ -1,8 +1,10 @@
 //! How flows begin, come of age, die and are buried.
 
+use crate::buffers::Need;
 use crate::flow::{Flow, Owner, has_peer_closed};
 use crate::flow_table::FlowKey;
-use crate::limits::{RECEIVE_BUFFER_LEN, SEND_BUFFER_LEN, SYN_RECEIVED_LEN};
+use crate::kernel::arena::Region;
+use crate::limits::SYN_RECEIVED_LEN;
 use crate::outside::LinkId;
 use crate::readiness::Readiness;
 use crate::rx::Before;
@@ -18,12 +20,21 @@ use smoltcp::wire::IpListenEndpoint;
 impl Stack {
     /// A closed flow with a place in the demux. `None` at a bound, or without memory.
     pub(crate) fn new_flow(&mut self, flow_key: FlowKey, owner: Owner, options: TcpOptions) -> Option<Key> {
-        let (buffers, system) = (&mut self.buffers, self.settings);
-        let make = || {
-            let receive = buffers.take(RECEIVE_BUFFER_LEN)?;
-            Some(Flow::new(flow_key, receive, buffers.take(SEND_BUFFER_LEN)?))
+        let (receive_len, send_len) = (options.receive_len(), options.send_len());
+        if !self.has_memory_for(receive_len + send_len) {
+            self.counters.drop_no_memory += 1;
+            return None;
+        }
+        let [receive, send] = self.buffers.take_both(receive_len, send_len, Need::Beginning)?;
+        let system = self.settings;
+        let renew = |flow: &mut Flow| flow.renew(flow_key, owner, options, system);
+        let Some(key) = self.flows.insert(|| Some(Flow::new(flow_key)), renew) else {
+            self.buffers.give_back_all([receive, send]);
+            return None;
         };
-        let key = self.flows.insert(make, |flow| flow.renew(flow_key, owner, options, system))?;
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.replace_socket((receive, receive_len), (send, send_len));
+        }
         self.flow_table.insert(flow_key, key);
         Some(key)
     }
@@ -154,10 +165,11 @@ impl Stack {
         }
     }
 
-    /// Takes a flow out of every table; its socket and buffers wait for the next one.
+    /// Takes a flow out of every table, and its buffers back.
     pub(crate) fn remove_flow(&mut self, key: Key) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        flow.socket_mut().abort();
+        let buffers = flow.replace_socket((Region::empty(), 0), (Region::empty(), 0));
+        self.buffers.give_back_all(buffers);
         self.flow_table.remove(&flow.key, key);
         if let Some(claim) = flow.claim.take() {
             self.claims.release_by_flow(claim);

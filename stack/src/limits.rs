@@ -12,13 +12,14 @@ pub const LINK_HEADER_LEN_MAX: usize = 18;
 /// that nobody reads does not fill the memory.
 pub const WIRE_PACKETS_MAX: usize = 1 << 16;
 
-/// Bytes of a flow's receive buffer. At most 65,535, so that the window needs no scaling.
-pub const RECEIVE_BUFFER_LEN: usize = 65_535;
+/// Bytes of a flow's receive buffer in the beginning: its window is what Linux begins with, but for a segment or two.
+pub const RECEIVE_BUFFER_LEN: usize = 65_536;
 
-/// Bytes of a flow's send buffer.
-pub const SEND_BUFFER_LEN: usize = 65_536;
+/// Bytes of a flow's send buffer in the beginning: Linux's default for tcp_wmem. It grows with the first write that is
+/// longer.
+pub const SEND_BUFFER_LEN: usize = 16_384;
 
-/// Flows of a stack. 2^20 of them would take 130 GB of (lazily mapped) buffers; a process has fewer fds than that.
+/// Flows of a stack: a process has fewer fds than that.
 pub const FLOWS_MAX: usize = 1 << 20;
 
 /// Listeners of a stack: a server with a port for each of its services has tens.
@@ -169,3 +170,33 @@ pub const UDP_SOCKETS_MAX: usize = 1 << 20;
 
 /// What a datagram in a receive queue takes of SO_RCVBUF beside its bytes: about what Linux's own bookkeeping does.
 pub const DATAGRAM_COST: usize = 512;
+
+/// The least buffer, in bytes: a page, as tcp_rmem[0] and tcp_wmem[0].
+pub const BUFFER_LEN_MIN: usize = 4096;
+
+/// The largest: its window of 7.5 MiB fills 1 Gbit/s at a round trip of 60 ms. Linux's defaults (tcp_rmem, tcp_wmem) count
+/// what the kernel spends on a segment beside its bytes, too.
+pub const BUFFER_LEN_MAX: usize = 8 << 20;
+
+/// The scale of our windows, as of Linux with its default for tcp_rmem: 65,535 times 128 is the largest buffer.
+pub const WINDOW_SHIFT: u8 = 7;
+
+/// Bytes of buffers that flows have, if nobody says otherwise.
+pub const MEMORY_LEN_DEFAULT: usize = 1 << 30;
+
+/// Bytes of free buffers that keep their pages: those of some hundred flows, for the next ones.
+pub const WARM_LEN_MAX: usize = 32 << 20;
+
+/// Segments of the window of a half full buffer while memory is scarce: tcp_adjust_rcv_ssthresh() of Linux.
+pub const SCARCE_WINDOW_SEGMENTS: usize = 4;
+
+/// Congestion windows that a send buffer has room for: one under way, one to follow, and what ACKs take to bring the
+/// application back. Linux's two count up to three times the bytes.
+pub const SEND_WINDOWS: usize = 4;
+
+/// How long a flow is quiet before its buffers are taken: longer than the pauses of a conversation, so that what it costs
+/// to give them back (some microseconds) does not matter.
+pub const QUIET_LEN: Duration = Duration::from_secs(1);
+
+/// Flows that are looked at in one turn for that.
+pub const QUIET_LOOKS: usize = 64;

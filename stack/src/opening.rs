@@ -9,7 +9,7 @@ use crate::answer::{self, EMPTY_PACKET_LEN_MAX};
 use crate::flow_table::FlowKey;
 use crate::frame_device::FrameDevice;
 use crate::isn;
-use crate::limits::{BURST_FRAMES_MAX, RECEIVE_BUFFER_LEN, SYN_COOKIE_LEN};
+use crate::limits::{BURST_FRAMES_MAX, SYN_COOKIE_LEN, WINDOW_SHIFT};
 use crate::packet::{self, ACK, MSS_DEFAULT, RST, SYN, Segment};
 use crate::rx::{Received, reply_header};
 use crate::settings::Settings;
@@ -23,12 +23,6 @@ use crate::time_wait::after;
 use crate::timestamps::Clock;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpTimestampRepr};
-
-/// The window of our SYN-ACK: the same as smoltcp's, whose right edge the flow goes on from.
-const WINDOW: u16 = if RECEIVE_BUFFER_LEN < u16::MAX as usize { RECEIVE_BUFFER_LEN as u16 } else { u16::MAX };
-
-/// The scale of our windows: the same as smoltcp's.
-const WINDOW_SHIFT: u8 = (usize::BITS - RECEIVE_BUFFER_LEN.leading_zeros()).saturating_sub(16) as u8;
 
 impl Stack {
     /// A SYN to a listener. `closed_at` is the SND.NXT of the flow in TIME-WAIT whose 4-tuple it takes over.
@@ -221,11 +215,11 @@ impl Stack {
         let ip = answer::ip_of(remote, local, &syn);
         let mut packet = [0; EMPTY_PACKET_LEN_MAX];
         let packet = &mut packet[..ip.buffer_len()];
-        answer::emit(&ip, &syn, packet);
+        answer::emit(&ip, &syn, packet, &ChecksumCapabilities::ignored());
         let (Some(flow), Ok(mut segment)) = (self.flows.get_mut(key), packet::parse_own(packet)) else { return };
         let options = Options::of(packet, &segment);
         flow.wire.begin_at(half_open.isn, Clock::of(flow_key, &self.secret), flow.options.segment_max());
-        flow.wire.received(packet, &mut segment, &options, at);
+        flow.wire.received(packet, &mut segment, &options, 0, at);
         flow.loss.set_mss(flow.send_mss(self.interfaces[flow.interface].mtu));
         flow.loss.received(packet, &mut segment, &options, &flow.wire, at);
         self.ingress(key, &mut Received { link: half_open.link, header: half_open.header(), packet, segment }, at);
@@ -235,8 +229,8 @@ impl Stack {
         mtu_interface.interface.poll_egress(at, &mut device, flow.set());
         if let Some(Ok(mut segment)) = self.outgoing.packet().map(|syn_ack| packet::parse_own(syn_ack)) {
             let syn_ack = self.outgoing.packet_with_room();
-            debug_assert_eq!((segment.window, segment.flags), (WINDOW, SYN | ACK));
-            flow.sends(syn_ack, &mut segment, &mut self.counters, at);
+            let room = flow.room(false);
+            flow.sends(syn_ack, &mut segment, true, &room, &mut self.counters, at);
         }
         self.outgoing.lend(None, 0);
     }
@@ -254,11 +248,12 @@ impl Stack {
         let headers_len = if local.is_ipv4() { 20 + 20 } else { 40 + 20 };
         let link_mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
         let mtu = self.mtu_towards(remote.ip(), link_mtu, now);
-        let segment_max = self.listeners.get(half_open.listener).and_then(|listener| listener.options.segment_max());
+        let options = self.listeners.get(half_open.listener).map(|listener| &listener.options);
+        let segment_max = options.and_then(TcpOptions::segment_max);
         let mss = u16::try_from(mtu - headers_len).unwrap_or(u16::MAX);
         let tcp = TcpRepr {
             control: TcpControl::Syn,
-            window_len: WINDOW,
+            window_len: options.map_or(0, TcpOptions::first_window),
             max_seg_size: Some(mss.min(segment_max.unwrap_or(mss))),
             window_scale: half_open.window_scale.map(|_| WINDOW_SHIFT),
             sack_permitted: half_open.sack_permitted,
@@ -330,7 +325,7 @@ enum Verdict {
 fn judge(half_open: &HalfOpen, segment: &Segment, is_old: bool) -> Verdict {
     let rcv_nxt = half_open.irs.wrapping_add(1);
     let is_exact = segment.seq == rcv_nxt;
-    let in_window = segment.seq.wrapping_sub(rcv_nxt) < u32::from(WINDOW);
+    let in_window = segment.seq.wrapping_sub(rcv_nxt) < u32::from(u16::MAX);
     if segment.has(RST) {
         if is_exact { Verdict::Reset } else { Verdict::Ignore }
     } else if segment.has(SYN) && !segment.has(ACK) && segment.seq == half_open.irs && !is_old {

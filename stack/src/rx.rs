@@ -118,10 +118,19 @@ impl Stack {
             return self.bury_if_over(key, now);
         }
         flow.link = received.link;
-        match flow.wire.received(received.packet, &mut received.segment, &options, now) {
+        let has_bytes = received.segment.payload_len > 0;
+        if flow.is_asleep() && !received.segment.has(RST) && !self.wake(key) && has_bytes {
+            return self.counters.drop_no_memory += 1;
+        }
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let free = flow.room(false).free();
+        match flow.wire.received(received.packet, &mut received.segment, &options, free, now) {
             Admission::Whole => {}
             Admission::Trimmed => self.counters.drop_beyond_window += 1,
-            Admission::Beyond => return self.counters.drop_beyond_window += 1,
+            Admission::Beyond => {
+                self.counters.drop_beyond_window += 1;
+                return self.acknowledge(key, &received, now);
+            }
         }
         flow.patience.heard(&flow.wire, now);
         flow.tally.received(&received.segment, flow.wire.sack.is_unanswered());
@@ -139,7 +148,6 @@ impl Stack {
         // A segment larger than the wire's came whole from a sender on this host (TSO), which may wait for its ACK.
         let link_mtu = self.ports[usize::from(received.link.0)].link.mtu();
         let is_large = usize::from(received.segment.payload_len) > link_mtu;
-        let has_bytes = received.segment.payload_len > 0;
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
         // Not None: smoltcp would leave a timer alone that runs already, and every second segment unanswered till then.
         flow.socket_mut().set_ack_delay(Some(ack_delay.filter(|_| !is_large).unwrap_or(Duration::ZERO)));
@@ -151,6 +159,7 @@ impl Stack {
             }
         }
         self.settle(key, before, is_reset, now);
+        self.note_use(key);
         self.mark_received(key);
     }
 
@@ -208,7 +217,7 @@ impl Stack {
         let incoming = &received.packet[..received.segment.packet_len()];
         let mut device = FrameDevice { incoming: Some(incoming), outgoing: &mut self.outgoing, mtu: mtu_interface.mtu };
         mtu_interface.interface.poll_ingress_single(now, &mut device, flow.set());
-        self.send_outgoing(Some(key), received.link, &reply_header[..header_len], now);
+        self.send_outgoing(Some((key, true)), received.link, &reply_header[..header_len], now);
     }
 
     /// Drops a segment that is not acceptable, and says where the flow stands if that is called for and allowed.

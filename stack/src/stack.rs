@@ -13,6 +13,7 @@ use crate::limits::{
 };
 use crate::link::{Frame, Link};
 use crate::listener::Listeners;
+use crate::memory::Awake;
 use crate::outside::{Hop, InterfaceId, LinkId, Routes, Steer};
 use crate::path_mtu::PathMtus;
 use crate::port_space::PortSpace;
@@ -74,7 +75,10 @@ pub struct Stack {
     /// Where an MTU's stands among them.
     interfaces_by_mtu: HashMap<usize, usize, RandomState>,
     pub(crate) buffers: Buffers,
+    pub(crate) awake: Awake,
     pub(crate) outgoing: Outgoing,
+    /// Segments that smoltcp is fed and that never came.
+    pub(crate) scratch: Vec<u8>,
     /// Flows that may have something to send.
     pub(crate) dirty: Vec<Key>,
     /// Flows that found no free frame, or had more to say than one turn allows.
@@ -115,8 +119,10 @@ impl Stack {
             path_mtus: PathMtus::new(seed),
             interfaces: Vec::new(),
             interfaces_by_mtu: HashMap::with_hasher(RandomState::with_seed(seed as usize)),
-            buffers: Buffers::default(),
+            buffers: Buffers::new(),
+            awake: Awake::default(),
             outgoing: Outgoing::new(),
+            scratch: Vec::new(),
             dirty: Vec::new(),
             unfinished: Vec::new(),
             answering: Vec::new(),
@@ -208,7 +214,7 @@ impl Stack {
     /// When the next timer is due: how long a thread may sleep.
     pub fn deadline(&self) -> Option<Instant> {
         let retry = self.flush_pending().then(|| self.now + RESOLVE_RETRY);
-        let queues = [self.syn_queue.next_deadline(), self.time_wait.next_deadline()];
+        let queues = [self.syn_queue.next_deadline(), self.time_wait.next_deadline(), self.awake.next_deadline()];
         [retry, self.wheel.next_deadline()].into_iter().chain(queues).flatten().min()
     }
 
@@ -377,6 +383,7 @@ impl Stack {
         }
         self.due = due;
         fired |= self.expire_half_open(now);
+        self.rest(now);
         while let Some(closed) = self.time_wait.expire(now) {
             fired = true;
             self.claims.release_by_flow(closed.claim);

@@ -81,6 +81,22 @@ pub fn replace(packet: &mut [u8], segment: &mut Segment, timestamp: Option<Times
     }
 }
 
+/// Puts a timestamp, and the scale of our windows, where smoltcp has put its own into a SYN. The checksum is not corrected.
+pub fn dress_syn(packet: &mut [u8], segment: &Segment, timestamp: Timestamp, window_shift: u8) {
+    stamp(packet, segment, timestamp);
+    let options = &mut packet[usize::from(segment.tcp_start) + 20..usize::from(segment.payload_start)];
+    let mut at = 0;
+    while let Ok((rest, option)) = TcpOption::parse(&options[at..]) {
+        let next = options.len() - rest.len();
+        match option {
+            TcpOption::EndOfList => return,
+            TcpOption::WindowScale(_) => options[at + 2] = window_shift,
+            _ => {}
+        }
+        at = next;
+    }
+}
+
 /// Puts a timestamp where smoltcp has put one of its own. The checksum is not corrected.
 pub fn stamp(packet: &mut [u8], segment: &Segment, timestamp: Timestamp) {
     let (start, end) = (usize::from(segment.tcp_start) + 20, usize::from(segment.payload_start));

@@ -6,7 +6,9 @@
 use crate::Instant;
 use crate::answer;
 use crate::flow_table::FlowKey;
+use crate::limits::WINDOW_SHIFT;
 use crate::packet::{self, ACK, FIN, MSS_DEFAULT, RST, SYN, Segment};
+use crate::receive_window::{ReceiveWindow, Room};
 use crate::sack::SackBlocks;
 use crate::tcp_options::{self, BLOCKS_MAX, Options};
 use crate::time_wait::after;
@@ -29,19 +31,15 @@ pub struct WireState {
     /// TCP_MAXSEG.
     segment_max: Option<u16>,
     /// The largest segment that the peer takes, as its SYN said.
-    peer_mss: Option<u16>,
+    pub peer_mss: Option<u16>,
     /// The largest segment that the peer was asked to send.
     advertised_mss: Option<u16>,
     /// RCV.NXT: the next byte that is expected.
     pub rcv_nxt: u32,
     /// The end of the furthest byte that has come, in order or not.
     furthest: u32,
-    /// The right edge of the window that the peer was really told of.
-    right_edge: u32,
-    /// The shift of our window field, as offered in our SYN.
-    window_shift: u8,
-    /// The latest window went out in a SYN, where smoltcp takes it for a scaled one.
-    edge_of_syn: bool,
+    /// What the peer may send.
+    pub window: ReceiveWindow,
     sent: bool,
     acknowledged: bool,
     /// The peer's SYN has come.
@@ -53,7 +51,7 @@ pub struct WireState {
     /// The sequence number that our SYN is to have, until it has it.
     isn: Option<u32>,
     /// What is added to smoltcp's sequence numbers to make them the wire's.
-    delta: u32,
+    pub delta: u32,
 }
 
 /// What became of a received segment.
@@ -63,7 +61,7 @@ pub enum Admission {
     Whole,
     /// Cut at the right edge, or robbed of its FIN.
     Trimmed,
-    /// Wholly beyond a right edge that smoltcp takes to be further on: to be dropped.
+    /// Without room for any of its bytes: to be dropped, and answered with an ACK.
     Beyond,
 }
 
@@ -88,8 +86,9 @@ impl WireState {
         }
     }
 
-    /// Puts a segment of smoltcp's into the wire's numbers: the first thing when it has written one.
-    pub fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment) {
+    /// Puts a segment of smoltcp's into the wire's numbers, and gives it the window that `room` allows: the first thing
+    /// when it has written one.
+    pub fn translate_out(&mut self, packet: &mut [u8], segment: &mut Segment, room: &Room) {
         if segment.has(SYN)
             && let Some(isn) = self.isn.take()
         {
@@ -98,12 +97,12 @@ impl WireState {
         if self.delta != 0 {
             packet::set_seq(packet, segment, segment.seq.wrapping_add(self.delta));
         }
+        self.window.tell(packet, segment, room);
     }
 
     /// The receive window as the peer knows it, in bytes.
     pub fn advertised_window(&self) -> u32 {
-        // A FIN may lie beyond the edge.
-        (self.right_edge.wrapping_sub(self.rcv_nxt) as i32).max(0) as u32
+        self.window.current(self.rcv_nxt)
     }
 
     /// SND.UNA.
@@ -143,7 +142,7 @@ impl WireState {
 
     /// The shift of ours.
     pub fn window_shift(&self) -> u8 {
-        self.window_shift
+        self.window.shift()
     }
 
     /// Whether the peer has said that it has no room.
@@ -163,7 +162,7 @@ impl WireState {
         let has_fin_next = segment.has(FIN) && end == self.rcv_nxt;
         match segment.payload_len {
             0 => segment.seq == self.rcv_nxt || self.is_in_window(segment.seq),
-            _ => after(self.right_edge, segment.seq) && (after(end, self.rcv_nxt) || has_fin_next),
+            _ => after(self.window.edge(), segment.seq) && (after(end, self.rcv_nxt) || has_fin_next),
         }
     }
 
@@ -188,7 +187,7 @@ impl WireState {
 
     /// An ACK of where the flow stands; the right edge stays where it is.
     pub fn bare_ack(&mut self, key: &FlowKey, now: Instant) -> TcpRepr<'static> {
-        let window = (self.advertised_window() >> self.window_shift).min(u32::from(u16::MAX)) as u16;
+        let window = self.window.tell_again(self.rcv_nxt);
         let ack = answer::empty(key.local(), key.remote(), self.snd_nxt, Some(self.rcv_nxt));
         let timestamp = self.timestamps.option(now);
         let (blocks, len) = self.sack.tell(self.rcv_nxt, None, 3);
@@ -199,12 +198,6 @@ impl WireState {
             sack_ranges: std::array::from_fn(|at| (at < len).then_some(blocks[at])),
             ..ack
         }
-    }
-
-    /// Whether the ACK or the window of a segment that is about to go out says something new.
-    pub fn is_news(&self, segment: &Segment) -> bool {
-        let right_edge = segment.ack.wrapping_add(u32::from(segment.window) << self.window_shift);
-        segment.ack != self.rcv_nxt || right_edge != self.right_edge
     }
 
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
@@ -222,16 +215,12 @@ impl WireState {
             packet::set_seq(packet, segment, self.snd_nxt);
         }
         if segment.has(SYN) {
-            let options = Options::of(packet, segment);
-            (self.window_shift, self.advertised_mss) = (options.window_shift.unwrap_or(0), options.mss);
+            self.advertised_mss = Options::of(packet, segment).mss;
         }
+        self.window.sent(segment);
         if segment.has(ACK) {
-            // RFC 7323, 2.2: the window of a SYN is never scaled.
-            let shift = if segment.has(SYN) { 0 } else { self.window_shift };
             self.rcv_nxt = segment.ack;
             self.timestamps.sent_ack(segment.ack);
-            self.right_edge = segment.ack.wrapping_add(u32::from(segment.window) << shift);
-            self.edge_of_syn = segment.has(SYN);
         }
         if !self.sent {
             self.snd_una = segment.seq;
@@ -259,7 +248,7 @@ impl WireState {
             let echo = self.timestamps.recent.filter(|_| segment.has(ACK)).map_or(0, |recent| recent.value);
             let value = self.timestamps.clock.show(now);
             self.bound_segments(packet, segment);
-            return tcp_options::stamp(packet, segment, Timestamp { value, echo });
+            return tcp_options::dress_syn(packet, segment, Timestamp { value, echo }, WINDOW_SHIFT);
         }
         let timestamp = self.timestamps.option(now);
         if segment.payload_len > 0 {
@@ -283,16 +272,22 @@ impl WireState {
         }
     }
 
-    /// Prepares a received segment for smoltcp.
+    /// Prepares a received segment for smoltcp, which has room for `free` bytes.
     ///
-    /// - What lies beyond the right edge is cut off, and the FIN with it: smoltcp takes the edge of its SYN-ACK for
-    ///   a scaled one, and would honour the FIN of a segment that it has trimmed itself. A segment wholly beyond
-    ///   an edge that both agree on is left as it is: smoltcp answers it with an ACK, as a zero-window probe needs.
+    /// - What lies beyond the right edge, or finds no room, is cut off, and the FIN with it: smoltcp would honour the FIN
+    ///   of a segment that it has trimmed itself.
     /// - A FIN in front of bytes that have come out of order is taken away: smoltcp would hand those over, and then the
     ///   end. It counts when it comes again and all before it is there.
     /// - A FIN behind bytes that were all there before loses these: smoltcp would drop it with them.
     /// - Data with an ACK older than the latest gets the latest, with its window: smoltcp would drop the data with it.
-    pub fn received(&mut self, packet: &mut [u8], segment: &mut Segment, options: &Options, now: Instant) -> Admission {
+    pub fn received(
+        &mut self,
+        packet: &mut [u8],
+        segment: &mut Segment,
+        options: &Options,
+        free: u32,
+        now: Instant,
+    ) -> Admission {
         if segment.has(SYN) && !segment.has(RST) {
             self.bound_segments(packet, segment);
             self.received_syn(segment, options, now);
@@ -313,9 +308,10 @@ impl WireState {
             self.acknowledged = true;
         }
         self.timestamps.received(options.timestamp, segment.seq, segment.end(), now);
-        let admission = self.trim(packet, segment);
-        if segment.payload_len > 0 {
+        let admission = self.trim(packet, segment, free);
+        if segment.payload_len > 0 && admission != Admission::Beyond {
             self.sack.received(segment.seq, segment.seq.wrapping_add(segment.payload_len.into()), self.rcv_nxt);
+            self.window.received(segment.payload_len);
         }
         admission
     }
@@ -327,9 +323,9 @@ impl WireState {
         }
     }
 
-    fn trim(&mut self, packet: &mut [u8], segment: &mut Segment) -> Admission {
-        let room = self.right_edge.wrapping_sub(segment.seq) as i32;
-        if i32::from(segment.payload_len) <= room {
+    fn trim(&mut self, packet: &mut [u8], segment: &mut Segment, free: u32) -> Admission {
+        let room = self.window.room_from(segment.seq, self.rcv_nxt, free);
+        if segment.payload_len == 0 || i32::from(segment.payload_len) <= room {
             let end = segment.seq.wrapping_add(segment.payload_len.into());
             if segment.has(FIN) && after(self.furthest, end) && end != self.rcv_nxt {
                 packet::trim(packet, segment, segment.payload_len);
@@ -345,12 +341,13 @@ impl WireState {
             Admission::Whole
         } else if room > 0 {
             packet::trim(packet, segment, room as u16);
-            self.furthest = self.right_edge;
+            let end = segment.seq.wrapping_add(segment.payload_len.into());
+            if after(end, self.furthest) {
+                self.furthest = end;
+            }
             Admission::Trimmed
-        } else if self.edge_of_syn && self.window_shift > 0 {
-            Admission::Beyond
         } else {
-            Admission::Whole
+            Admission::Beyond
         }
     }
 
@@ -376,7 +373,13 @@ impl WireState {
         self.snd_wnd = u32::from(segment.window);
         self.snd_wnd_max = self.snd_wnd;
         self.rcv_nxt = segment.seq.wrapping_add(1);
-        (self.right_edge, self.furthest) = (self.rcv_nxt, self.rcv_nxt);
+        self.furthest = self.rcv_nxt;
+        self.window.begin(self.rcv_nxt, options.window_shift.is_some());
+    }
+
+    /// Whether something is missing before bytes that smoltcp has, or was given and had no room for.
+    pub fn has_hole(&self) -> bool {
+        after(self.furthest, self.rcv_nxt)
     }
 
     /// Follows what smoltcp has made of a segment before which RCV.NXT was `rcv_nxt`: it has taken `len` more.
@@ -402,14 +405,23 @@ mod tests {
         (packet, segment)
     }
 
+    const FREE: u32 = 10_000;
+    const ROOM: Room = Room { capacity: 60_000, unread: 0, clamp: 60_000, first: 50_000, is_scarce: false };
+
     /// Has told the peer of a window from 1000 to 1020.
     fn told() -> WireState {
-        WireState { rcv_nxt: 1000, furthest: 1000, right_edge: 1020, snd_nxt: 3000, sent: true, ..WireState::new() }
+        let mut wire = WireState { rcv_nxt: 1000, furthest: 1000, snd_nxt: 3000, sent: true, ..WireState::new() };
+        wire.window.begin(1000, false);
+        let (mut packet, mut segment) = received(0, 0);
+        (segment.ack, segment.window) = (1000, 20);
+        wire.window.tell(&mut packet, &mut segment, &ROOM);
+        wire.window.sent(&segment);
+        wire
     }
 
     fn check(seq: u32, flags: u8, admission: Admission, payload_len: u16, fin: bool) {
         let (mut packet, mut segment) = received(seq, flags);
-        assert_eq!(told().received(&mut packet, &mut segment, &Options::default(), Instant::ZERO), admission);
+        assert_eq!(told().received(&mut packet, &mut segment, &Options::default(), FREE, Instant::ZERO), admission);
         assert_eq!((segment.payload_len, segment.has(FIN)), (payload_len, fin), "at {seq}");
     }
 
@@ -421,26 +433,19 @@ mod tests {
         check(1011, FIN, Admission::Trimmed, 9, false);
         check(1010, 0, Admission::Whole, 10, false);
         check(1015, FIN, Admission::Trimmed, 5, false);
-        check(1020, 0, Admission::Whole, 10, false);
+        check(1020, 0, Admission::Beyond, 10, false);
         check(990, 0, Admission::Whole, 10, false);
-    }
-
-    #[test]
-    fn the_window_of_a_syn_is_not_scaled() {
-        let mut wire = WireState { edge_of_syn: true, window_shift: 2, ..told() };
-        let (mut packet, mut segment) = received(1020, 0);
-        assert_eq!(wire.received(&mut packet, &mut segment, &Options::default(), Instant::ZERO), Admission::Beyond);
     }
 
     #[test]
     fn data_with_an_old_ack_gets_the_latest() {
         let mut wire = told();
         let (mut packet, mut segment) = received(1000, 0);
-        wire.received(&mut packet, &mut segment, &Options::default(), Instant::ZERO);
+        wire.received(&mut packet, &mut segment, &Options::default(), FREE, Instant::ZERO);
         assert_eq!(segment.ack, 2000);
         let (mut packet, mut segment) = received(1010, 0);
         segment.ack = 1500;
-        wire.received(&mut packet, &mut segment, &Options::default(), Instant::ZERO);
+        wire.received(&mut packet, &mut segment, &Options::default(), FREE, Instant::ZERO);
         assert_eq!(segment.ack, 2000);
     }
 
@@ -450,11 +455,11 @@ mod tests {
         wire.begin_at(u32::MAX, Clock::default(), None);
         let (mut packet, mut segment) = received(1000, 0);
         segment.flags |= SYN;
-        wire.translate_out(&mut packet, &mut segment);
+        wire.translate_out(&mut packet, &mut segment, &ROOM);
         wire.sent(&mut packet, &mut segment, Instant::ZERO);
         assert_eq!((segment.seq, wire.snd_nxt), (u32::MAX, 10));
         let (mut packet, mut segment) = received(1011, 0);
-        wire.translate_out(&mut packet, &mut segment);
+        wire.translate_out(&mut packet, &mut segment, &ROOM);
         wire.sent(&mut packet, &mut segment, Instant::ZERO);
         assert_eq!((segment.seq, wire.snd_nxt), (10, 20));
         let (mut packet, mut segment) = received(1, 0);

@@ -1,4 +1,5 @@
-//! Loss, reordering and sharing on a line of 1 Gbit/s with a round trip of 1 ms, on a virtual clock.
+//! Loss, reordering and sharing on a line of 1 Gbit/s with a round trip of 1 ms, on a virtual clock. The floors are what
+//! Linux reaches with CUBIC on such a line.
 
 #[allow(dead_code)]
 mod sim;
@@ -54,7 +55,7 @@ fn rate(faults: Faults, len: Duration) -> f64 {
 
 #[test]
 fn throughput_at_loss() {
-    for (loss_permille, secs, floor) in [(0, 1, 0.45), (1, 1, 0.30), (10, 2, 0.074), (50, 4, 0.012)] {
+    for (loss_permille, secs, floor) in [(0, 1, 0.939), (1, 1, 0.421), (10, 2, 0.074), (50, 4, 0.012)] {
         let gbps = rate(Faults { loss_permille, ..Faults::default() }, Duration::from_secs(secs));
         println!("{loss_permille} permille lost: {gbps:.4} Gbit/s");
         assert!(gbps > floor, "{loss_permille} permille: {gbps}");
@@ -66,7 +67,7 @@ fn throughput_at_reordering() {
     let reorder_delay_max = Duration::from_micros(200);
     let gbps = rate(Faults { reorder_permille: 10, reorder_delay_max, ..Faults::default() }, Duration::from_secs(1));
     println!("10 permille reordered: {gbps:.4} Gbit/s");
-    assert!(gbps > 0.45, "{gbps}");
+    assert!(gbps > 0.939, "{gbps}");
 }
 
 /// On a slower line with a queue that half of their windows fill.

@@ -88,7 +88,7 @@ fn rfc9293_3_10_7_2_syn_ack_takes_up_the_options_that_were_offered() {
     script.listen(8);
     let syn_ack = only(script.say(syn(1000)));
     assert_eq!((syn_ack.control, syn_ack.ack), (TcpControl::Syn, Some(1001)));
-    assert_eq!((syn_ack.mss, syn_ack.window_scale, syn_ack.sack_permitted), (Some(1460), Some(0), true));
+    assert_eq!((syn_ack.mss, syn_ack.window_scale, syn_ack.sack_permitted), (Some(1460), Some(7), true));
     let bare = segment(TcpControl::Syn, 1000, None, b"");
     let syn_ack = only(script.say_from(SocketAddr::new(PEER.ip(), 2), PORT, bare));
     assert_eq!((syn_ack.mss, syn_ack.window_scale, syn_ack.sack_permitted), (Some(1460), None, false));
@@ -232,7 +232,7 @@ fn rfc9293_3_10_7_4_ipv6_opens_alike() {
     let (peer, server) = ("[fd00::3]:40000".parse().unwrap(), "fd00::2".parse().unwrap());
     script.peer.server = server;
     let syn_ack = only(script.say_from(peer, PORT, syn(1000)));
-    assert_eq!((syn_ack.to, syn_ack.mss, syn_ack.window_scale), (peer, Some(1440), Some(0)));
+    assert_eq!((syn_ack.to, syn_ack.mss, syn_ack.window_scale), (peer, Some(1440), Some(7)));
     script.say_from(peer, PORT, ack_of(&syn_ack, 1000, b"six"));
     let flow = script.stack.tcp_accept(listener).unwrap();
     assert_eq!(script.stack.tcp_queued(flow).0, 3);
@@ -276,7 +276,7 @@ fn rfc4987_3_6_a_cookie_s_timestamp_keeps_the_options() {
     let stamp = |value, echo| Some(TcpTimestampRepr::new(value, echo));
     script.now += SECOND / 3;
     let cookie = only(script.say(TcpRepr { timestamp: stamp(70, 0), ..syn(1000) }));
-    assert_eq!((cookie.window_scale, cookie.sack_permitted), (Some(0), true));
+    assert_eq!((cookie.window_scale, cookie.sack_permitted), (Some(7), true));
     let (value, echo) = cookie.timestamp.unwrap();
     assert_eq!(echo, 70);
     script.now += SECOND / 10;

@@ -3,73 +3,15 @@
 mod sim;
 
 use proptest::prelude::*;
-use sim::{CLIENT, Conditions, PORT, SERVER, UNREACHABLE, World, pattern};
+use sim::party::Party;
+use sim::{CLIENT, Conditions, PORT, SERVER, UNREACHABLE, World};
 use stack::link::fault::Faults;
 use stack::link::wire::WireConfig;
 use stack::outside::{Opens, Protocol};
 use stack::socket::tcp::{How, TcpOptions, TcpState};
 use stack::socket::{FlowId, Socket};
-use stack::stack::Stack;
 use stack::{Duration, Errno, Readiness};
 use std::net::SocketAddr;
-
-/// One end of a transfer: sends `len` bytes and a FIN, and checks what it receives.
-struct Party {
-    flow: FlowId,
-    len: usize,
-    sent: usize,
-    received: usize,
-    end: Option<Result<(), Errno>>,
-}
-
-impl Party {
-    fn new(flow: FlowId, len: usize) -> Self {
-        Party { flow, len, sent: 0, received: 0, end: None }
-    }
-
-    fn act(&mut self, stack: &mut Stack) {
-        if self.end.is_some() {
-            return;
-        }
-        self.end = match self.send(stack).and_then(|()| self.receive(stack)) {
-            Ok(true) if self.sent == self.len => Some(Ok(())),
-            Ok(_) => None,
-            Err(errno) => Some(Err(errno)),
-        }
-    }
-
-    fn send(&mut self, stack: &mut Stack) -> Result<(), Errno> {
-        while self.sent < self.len {
-            let bytes: Vec<u8> = (self.sent..self.len.min(self.sent + 5000)).map(pattern).collect();
-            match stack.tcp_send(self.flow, &bytes) {
-                Ok(len) => self.sent += len,
-                Err(Errno::EAGAIN) => return Ok(()),
-                Err(errno) => return Err(errno),
-            }
-            if self.sent == self.len {
-                stack.tcp_shutdown(self.flow, How::Write)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// True at the end of the stream.
-    fn receive(&mut self, stack: &mut Stack) -> Result<bool, Errno> {
-        let mut buf = [0; 3000];
-        loop {
-            match stack.tcp_recv(self.flow, &mut buf) {
-                Ok(0) => return Ok(true),
-                Ok(len) => {
-                    let expected = (self.received..).map(pattern);
-                    assert!(buf[..len].iter().copied().eq(expected.take(len)), "wrong bytes after {}", self.received);
-                    self.received += len;
-                }
-                Err(Errno::EAGAIN) => return Ok(false),
-                Err(errno) => return Err(errno),
-            }
-        }
-    }
-}
 
 /// Both ends send at once; returns what each received and how it ended.
 fn transfer(conditions: Conditions, up_len: usize, down_len: usize) -> (World, [Party; 2]) {
@@ -273,6 +215,20 @@ fn half_close_leaves_the_other_direction_open() {
     );
     world.server.tcp_send(server, b"still here").unwrap();
     world.run_until(|world| world.client.tcp_queued(client).0 == 10);
+}
+
+#[test]
+fn bytes_stay_readable_after_time_wait() {
+    let mut world = World::new(Conditions::calm());
+    let listener = world.listen(1);
+    let (client, server) = world.connected(listener);
+    world.client.tcp_shutdown(client, How::Write).unwrap();
+    world.server.tcp_send(server, b"read me later").unwrap();
+    world.server.tcp_close(server, false);
+    world.run_for(Duration::from_secs(120));
+    let mut buf = [0; 16];
+    assert_eq!(world.client.tcp_recv(client, &mut buf), Ok(13));
+    assert_eq!(world.client.tcp_recv(client, &mut buf), Ok(0));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The only system calls and the only unsafe of the stack: AF_XDP rings, netlink, the steering maps.
 #![allow(unsafe_code)]
 
-pub mod arena;
+pub(crate) mod arena;
 mod fork;
 pub mod interface;
+pub(crate) mod lent_socket;
 pub mod loopback;
 pub mod netlink;
 pub mod steer;

@@ -15,26 +15,26 @@
 mod congestion;
 mod cubic;
 mod hystart;
+mod path;
 mod reno;
 mod rtt;
 mod scoreboard;
 mod sieve;
 mod timers;
 
+use crate::Instant;
 use crate::packet::{ACK, FIN, MSS_DEFAULT, RST, SYN, Segment, set_window};
 use crate::socket::tcp::CongestionControl;
 use crate::tcp_options::Options;
 use crate::time_wait::after;
 use crate::timestamps;
 use crate::wire_state::WireState;
-use crate::{Duration, Instant};
 use congestion::Congestion;
 use hystart::HyStart;
+pub use path::{Path, Recovery};
 use rtt::Rtt;
 use scoreboard::Scoreboard;
 
-/// The largest window there is (RFC 7323, 2.3).
-const WINDOW_BYTES_MAX: f64 = 1_073_725_440.0;
 /// Duplicate ACKs of a peer without SACK that mean a loss (RFC 5681, 3.2).
 const DUPLICATE_ACKS: u32 = 3;
 
@@ -66,48 +66,6 @@ struct Undo {
     resent_at: Option<Instant>,
 }
 
-/// What a flow knows of its path, as TCP_INFO has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Path {
-    /// SRTT; zero before the first measurement.
-    pub round_trip: Duration,
-    /// RTTVAR; zero before the first measurement.
-    pub variation: Duration,
-    /// RTO, before any backoff.
-    pub timeout: Duration,
-    /// The congestion window, in segments.
-    pub window: u32,
-    /// The slow start threshold, in segments; `u32::MAX` before the first loss.
-    pub threshold: u32,
-    /// The least round trip; zero before the first measurement.
-    pub round_trip_min: Duration,
-    /// What it is recovering from.
-    pub recovery: Recovery,
-    /// Bytes that have arrived beyond the first that has not, and bytes that are taken to be lost.
-    pub sacked: u32,
-    /// See `sacked`.
-    pub lost: u32,
-    /// Timeouts since something was acknowledged.
-    pub timeouts: u32,
-    /// All timeouts.
-    pub timeouts_total: u16,
-    /// How often the peer has said that bytes came twice (RFC 2883).
-    pub duplicates: u32,
-}
-
-/// What a flow is recovering from, with the numbers of TCP_INFO's `tcpi_ca_state`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovery {
-    /// Nothing.
-    None = 0,
-    /// Nothing yet, but segments have arrived in another order than they were sent in.
-    Disorder = 1,
-    /// A loss that was noticed by what arrived.
-    Loss = 3,
-    /// A loss that the timer has noticed.
-    Timeout = 4,
-}
-
 /// What a flow has under way.
 #[derive(Debug, Clone, Copy)]
 pub struct Loss {
@@ -129,6 +87,7 @@ pub struct Loss {
     /// The peer's window in bytes, and the field that smoltcp was told.
     window: u32,
     told: u16,
+    told_in_syn: bool,
     board: Scoreboard,
     duplicate_acks: u32,
     phase: Phase,
@@ -178,6 +137,7 @@ impl Loss {
             edge: 0,
             window: 0,
             told: 0,
+            told_in_syn: false,
             board: Scoreboard::default(),
             duplicate_acks: 0,
             phase: Phase::Open,
@@ -201,39 +161,6 @@ impl Loss {
             hystart: HyStart::default(),
             round_end: 0,
         }
-    }
-
-    /// What is known of the path.
-    pub fn path(&self) -> Path {
-        Path {
-            round_trip: self.rtt.smoothed(),
-            variation: self.rtt.variation(),
-            timeout: self.rtt.timeout(),
-            window: self.congestion.window() as u32,
-            threshold: self.congestion.threshold() as u32,
-            round_trip_min: self.rtt.minimum(),
-            recovery: match self.phase {
-                Phase::Open if self.board.is_empty() && self.duplicate_acks == 0 => Recovery::None,
-                Phase::Open => Recovery::Disorder,
-                Phase::Recovery => Recovery::Loss,
-                Phase::Loss => Recovery::Timeout,
-            },
-            sacked: self.board.bytes(),
-            lost: self.lost_bytes(),
-            timeouts: self.backoff,
-            timeouts_total: self.timeouts_total,
-            duplicates: self.duplicates,
-        }
-    }
-
-    /// When bytes were sent for the first time last.
-    pub fn last_sent(&self) -> Instant {
-        self.last_sent
-    }
-
-    /// How many bytes a segment carries at most.
-    pub fn mss(&self) -> u32 {
-        self.mss
     }
 
     /// Segments are to carry no more bytes than this.
@@ -437,15 +364,6 @@ impl Loss {
         self.board.hole(self.resent_below, self.lost_below)
     }
 
-    /// How many numbers of sequence space are under way.
-    pub fn flight(&self) -> u32 {
-        self.nxt.wrapping_sub(self.una)
-    }
-
-    fn window_bytes(&self) -> u32 {
-        (self.congestion.window() * f64::from(self.mss)).min(WINDOW_BYTES_MAX) as u32
-    }
-
     fn first_segment_end(&self) -> u32 {
         self.una.wrapping_add(self.mss.min(self.flight()))
     }
@@ -489,7 +407,7 @@ impl Loss {
         if field < segment.window {
             set_window(packet, segment, field);
         }
-        self.told = field;
+        (self.told, self.told_in_syn) = (field, segment.has(SYN));
     }
 }
 

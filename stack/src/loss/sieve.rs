@@ -7,8 +7,8 @@ use crate::time_wait::after;
 
 impl Loss {
     /// Follows a segment on its way out. False if it is not to be sent: smoltcp started again, and this one is not
-    /// lost, or not to be sent yet. `news`: its ACK or window is news to the peer, so that it has to go in any case.
-    pub fn sends(&mut self, segment: &Segment, news: bool, now: Instant) -> bool {
+    /// lost, or not to be sent yet.
+    pub fn sends(&mut self, segment: &Segment, now: Instant) -> bool {
         let len = segment.sequence_len();
         if len == 0 || segment.has(RST) {
             return true;
@@ -30,7 +30,7 @@ impl Loss {
         }
         self.cursor = end;
         if after(end, self.nxt) {
-            return self.sends_new(segment, end, news, now);
+            return self.sends_new(segment, end, now);
         }
         let lost = self.missing().is_some_and(|(start, _)| after(end, start) && after(self.edge, start));
         let probe = self.probe == Probe::Due && end == self.nxt;
@@ -48,13 +48,13 @@ impl Loss {
             self.give_up_measuring();
             self.timer_from = now;
         }
-        lost || probe || news
+        lost || probe
     }
 
     /// A segment with something new in it.
-    fn sends_new(&mut self, segment: &Segment, end: u32, news: bool, now: Instant) -> bool {
+    fn sends_new(&mut self, segment: &Segment, end: u32, now: Instant) -> bool {
         let within = after(self.nxt, segment.seq) || after(self.told_edge(), segment.seq);
-        if !within && segment.payload_len > 0 && !news {
+        if !within && segment.payload_len > 0 {
             return false;
         }
         if self.flight() == 0 {

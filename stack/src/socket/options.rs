@@ -49,6 +49,12 @@ pub struct TcpOptions {
     pub user_timeout_ms: u32,
     /// TCP_NOTSENT_LOWAT, in bytes.
     pub notsent_lowat: u32,
+    /// SO_RCVBUF as getsockopt(2) says it, in bytes: twice the largest window. 0 grows as needed.
+    pub receive_buffer: u32,
+    /// SO_SNDBUF as getsockopt(2) says it, in bytes: twice what may be queued. 0 grows as needed.
+    pub send_buffer: u32,
+    /// TCP_WINDOW_CLAMP, in bytes; 0 is none.
+    pub window_clamp: u32,
     /// TCP_CONGESTION.
     pub congestion_control: Option<CongestionControl>,
     /// TCP_MAXSEG: the largest segment in either direction, in bytes of payload and options; 0 is what the path takes.

@@ -4,7 +4,7 @@ pub use super::options::{CongestionControl, TcpOptions};
 use super::{FlowId, ListenerId};
 use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
-use crate::limits::{OPENING_LEN, RECEIVE_BUFFER_LEN};
+use crate::limits::OPENING_LEN;
 use crate::listener::Listener;
 use crate::outside::{Hop, LinkId, Opens};
 use crate::ready_list::Watch;
@@ -269,9 +269,8 @@ impl Stack {
         if flow.is_write_over() {
             return Err(Errno::EPIPE);
         }
-        let socket = flow.socket();
-        let room = socket.send_capacity() - socket.send_queue() - flow.cork.len();
-        if socket.may_send() { Ok(room.min(flow.unsent_room())) } else { Err(Errno::EAGAIN) }
+        let room = flow.send_room().min(flow.unsent_room());
+        if flow.socket().may_send() { Ok(room) } else { Err(Errno::EAGAIN) }
     }
 
     /// Queues bytes and returns how many. They leave with the next `flush` or `poll`.
@@ -291,14 +290,20 @@ impl Stack {
         if flow.is_write_over() {
             return Err(Errno::EPIPE);
         }
-        match flow.socket_mut().send_slice(bytes) {
-            Ok(0) if !bytes.is_empty() => Err(Errno::EAGAIN),
-            Ok(len) => {
-                self.mark_dirty(key);
-                Ok(len)
-            }
-            Err(_) => Err(Errno::EAGAIN),
+        let (limit, room) = (flow.send_limit(), flow.send_room());
+        let fitting = &bytes[..bytes.len().min(room)];
+        let mut len = flow.socket_mut().send_slice(fitting).map_err(|_| Errno::EAGAIN)?;
+        while len < fitting.len()
+            && self.grow_send_buffer(key, limit)
+            && let Some(flow) = self.flows.get_mut(key)
+        {
+            len += flow.socket_mut().send_slice(&fitting[len..]).map_err(|_| Errno::EAGAIN)?;
         }
+        if len == 0 && !bytes.is_empty() {
+            return Err(Errno::EAGAIN);
+        }
+        self.mark_dirty(key);
+        Ok(len)
     }
 
     /// Moves received bytes into `buf`; 0 is the end of the stream.
@@ -315,11 +320,7 @@ impl Stack {
             return nothing_to_read(flow);
         }
         let len = flow.socket_mut().recv_slice(buf).map_err(|_| Errno::EAGAIN)?;
-        // Linux tells the peer of its window when that has doubled (tcp_cleanup_rbuf).
-        let free = RECEIVE_BUFFER_LEN - flow.socket().recv_queue();
-        if free / 2 >= flow.wire.advertised_window() as usize {
-            self.mark_dirty(key);
-        }
+        self.make_room(key, len);
         Ok(len)
     }
 
@@ -347,9 +348,7 @@ impl Stack {
     /// - `EPIPE`: shut down for writing, or the peer is gone.
     pub fn tcp_send_room(&self, flow: FlowId) -> Result<usize, Errno> {
         let flow = self.flows.get(flow.0).filter(|flow| !flow.is_write_over()).ok_or(Errno::EPIPE)?;
-        let socket = flow.socket();
-        let room = socket.send_capacity() - socket.send_queue() - flow.cork.len();
-        Ok(if flow.established { room.min(flow.unsent_room()) } else { 0 })
+        Ok(if flow.established { flow.send_room().min(flow.unsent_room()) } else { 0 })
     }
 
     /// shutdown(2).
@@ -369,7 +368,7 @@ impl Stack {
         flow.shut_read |= how != How::Write;
         if how != How::Read && !flow.shut_write {
             flow.shut_write = true;
-            flow.socket_mut().close();
+            flow.close_send();
         }
         self.report(key, before);
         self.mark_dirty(key);
@@ -401,7 +400,7 @@ impl Stack {
             }
             State::FinWait2 => flow.wait_for_fin(now),
             _ => {
-                flow.socket_mut().close();
+                flow.close_send();
                 flow.patience.orphaned(now);
             }
         }
@@ -416,6 +415,7 @@ impl Stack {
             let (old, before) = (inner.options, Before::of(inner));
             let pushes = (old.corked && !options.corked) || (options.nodelay && !old.nodelay);
             inner.set_options(options);
+            self.fit(flow.0);
             if pushes {
                 self.push(flow.0);
             }

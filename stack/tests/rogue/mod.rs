@@ -301,7 +301,7 @@ impl Rogue {
     fn follow_opening(&mut self, segment: &Parsed) {
         if segment.flags & SYN != 0 {
             self.iss = Some(segment.seq);
-            self.shift = segment.shift.unwrap_or(0);
+            self.shift = segment.shift.filter(|_| self.setting.shift.is_some()).unwrap_or(0);
         }
         if segment.flags & ACK != 0 {
             (self.told_ack, self.told_edge) = (segment.ack, segment.ack.wrapping_add(segment.window.into()));
@@ -316,7 +316,7 @@ impl Rogue {
         }
         if segment.flags & SYN != 0 {
             self.iss.get_or_insert(segment.seq);
-            self.shift = segment.shift.unwrap_or(0);
+            self.shift = segment.shift.filter(|_| self.setting.shift.is_some()).unwrap_or(0);
         }
         let Some(iss) = self.iss else { return };
         let at = segment.seq.wrapping_sub(iss).wrapping_sub(u32::from(segment.flags & SYN == 0));

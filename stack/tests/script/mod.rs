@@ -22,6 +22,8 @@ pub struct Heard {
     pub control: TcpControl,
     pub seq: u32,
     pub ack: Option<u32>,
+    /// As it stands in the header.
+    pub window: u16,
     /// The SACK blocks.
     pub blocks: Vec<(u32, u32)>,
     /// TSval and TSecr.
@@ -112,6 +114,7 @@ fn read(packet: &[u8], at: Instant) -> Heard {
         control: tcp.control,
         seq: tcp.seq_number.0 as u32,
         ack: tcp.ack_number.map(|ack| ack.0 as u32),
+        window: tcp.window_len,
         blocks: tcp.sack_ranges.into_iter().flatten().collect(),
         timestamp: tcp.timestamp.map(|timestamp| (timestamp.tsval, timestamp.tsecr)),
         mss: tcp.max_seg_size,

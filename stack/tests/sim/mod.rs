@@ -1,5 +1,7 @@
 //! Two stacks on a wire with faults, on a virtual clock: everything follows from the seed.
 
+pub mod party;
+
 use stack::limits::LINK_HEADER_LEN_MAX;
 use stack::link::fault::{Fault, FaultClock, Faults};
 use stack::link::wire::{WireClock, WireConfig, wire};
