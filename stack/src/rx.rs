@@ -117,6 +117,7 @@ impl Stack {
             self.fail(key, Errno::ECONNRESET);
             return self.bury_if_over(key, now);
         }
+        options.clear_unreadable(received.packet, &received.segment);
         flow.link = received.link;
         let has_bytes = received.segment.payload_len > 0;
         if flow.is_asleep() && !received.segment.has(RST) && !self.wake(key) && has_bytes {

@@ -7,6 +7,9 @@ use smoltcp::wire::{TcpOption, TcpPacket};
 /// Two no-operations, and a timestamps option's kind and length: how RFC 7323, appendix A has it, and everybody does.
 const TIMESTAMP_HEAD: [u8; 4] = [1, 1, 8, 10];
 
+/// The kind that ends the options.
+const END_OF_LIST: u8 = 0;
+
 /// The kind of a SACK option.
 const SACK: u8 = 5;
 
@@ -26,6 +29,8 @@ pub struct Options {
     pub blocks: [Option<(u32, u32)>; 3],
     /// Timestamps (RFC 7323, 3.2).
     pub timestamp: Option<Timestamp>,
+    /// How many bytes at the end make no sense.
+    unreadable_len: u8,
 }
 
 impl Options {
@@ -47,7 +52,7 @@ impl Options {
         }
         while let Ok((next, option)) = TcpOption::parse(rest) {
             match option {
-                TcpOption::EndOfList => break,
+                TcpOption::EndOfList => return options,
                 TcpOption::MaxSegmentSize(mss) if mss > 0 => options.mss = Some(mss),
                 TcpOption::WindowScale(shift) => options.window_shift = Some(shift.min(14)),
                 TcpOption::SackPermitted => options.sack_permitted = true,
@@ -59,7 +64,15 @@ impl Options {
             }
             rest = next;
         }
+        options.unreadable_len = rest.len() as u8;
         options
+    }
+
+    /// Takes away from a segment what makes no sense in its options. Linux takes the rest of the segment, smoltcp would
+    /// not; and the front has read it. The checksum is not corrected.
+    pub fn clear_unreadable(&self, packet: &mut [u8], segment: &Segment) {
+        let end = usize::from(segment.payload_start);
+        packet[end - usize::from(self.unreadable_len)..end].fill(END_OF_LIST);
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! `PROPTEST_CASES=1000000 cargo test --release -p userstack-stack --test fuzz` runs for hours.
 
+#[allow(dead_code, reason = "each file of tests uses its part of the peer")]
 mod rogue;
 #[allow(dead_code, reason = "only the routes and addresses are used here")]
 mod sim;
