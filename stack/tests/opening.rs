@@ -7,7 +7,7 @@ mod sim;
 
 use script::{Heard, PEER, Peer, Script, only, segment, syn};
 use sim::{CLIENT, Conditions, PORT, SERVER, World};
-use smoltcp::wire::{TcpControl, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
+use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 use stack::socket::tcp::{ListenAddress, TcpOptions, TcpState};
 use stack::socket::{FlowId, ListenerId};
 use stack::{Duration, Errno};
@@ -93,6 +93,30 @@ fn rfc9293_3_10_7_2_syn_ack_takes_up_the_options_that_were_offered() {
     let syn_ack = only(script.say_from(SocketAddr::new(PEER.ip(), 2), PORT, bare));
     assert_eq!((syn_ack.mss, syn_ack.window_scale, syn_ack.sack_permitted), (Some(1460), None, false));
     assert_eq!(script.stack.flow_count(), 0);
+}
+
+/// In LISTEN: a RST is ignored, an ACK is reset, and a SYN that ends what it begins is nobody's (Linux drops it).
+#[test]
+fn rfc9293_3_10_7_2_what_a_listener_does_not_open_for() {
+    let mut script = Script::new();
+    script.listen(8);
+    assert!(script.say(segment(TcpControl::Rst, 1000, None, b"")).is_empty());
+    let reset = only(script.say(segment(TcpControl::None, 1000, Some(77), b"x")));
+    assert_eq!((reset.control, reset.seq, reset.ack), (TcpControl::Rst, 77, None));
+    let reset = only(script.say(segment(TcpControl::Syn, 1000, Some(77), b"")));
+    assert_eq!((reset.control, reset.seq), (TcpControl::Rst, 77));
+    let now = script.now;
+    script.peer.send_packet(PEER.ip(), IpProtocol::Tcp, 20, now, |bytes| {
+        let mut tcp = TcpPacket::new_unchecked(bytes);
+        tcp.set_src_port(PEER.port());
+        tcp.set_dst_port(PORT);
+        tcp.set_header_len(20);
+        tcp.clear_flags();
+        tcp.set_syn(true);
+        tcp.set_fin(true);
+        tcp.fill_checksum(&PEER.ip().into(), &SERVER.into());
+    });
+    assert!(script.turn().is_empty() && script.stack.is_idle());
 }
 
 #[test]
