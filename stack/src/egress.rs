@@ -232,7 +232,11 @@ impl Stack {
         let now = self.now;
         let Some(flow) = self.flows.get_mut(key) else { return };
         flow.resolving_since = None;
-        flow.soft_error = Some(errno);
+        flow.patience.blocked(now);
+        // As in Linux: of a missing route IPv4 remembers nothing; a neighbour's silence is an ICMP error of this host's.
+        if errno == Errno::EHOSTUNREACH || flow.key.remote().is_ipv6() {
+            flow.soft_error = Some(errno);
+        }
         match flow.socket().state() {
             State::SynSent => self.fail(key, errno),
             State::Closed if flow.owner == Owner::Nobody => {

@@ -33,6 +33,8 @@ pub struct Patience {
     oldest: Option<u32>,
     /// When `oldest` changed.
     since: Instant,
+    /// Since when nothing of what is to be sent could be, for want of a way.
+    blocked_since: Option<Instant>,
     /// When the latest acceptable segment came.
     heard_at: Instant,
     /// Probes of ours since then, and when the latest one went out.
@@ -44,7 +46,7 @@ impl Patience {
     /// Nothing sent, nothing heard.
     pub fn new() -> Self {
         let start = Instant::ZERO;
-        Patience { oldest: None, since: start, heard_at: start, probes: 0, probed_at: start }
+        Patience { oldest: None, since: start, blocked_since: None, heard_at: start, probes: 0, probed_at: start }
     }
 
     /// Follows what was sent or acknowledged.
@@ -53,7 +55,13 @@ impl Patience {
         if oldest != self.oldest {
             self.oldest = oldest;
             self.since = now;
+            self.blocked_since = None;
         }
+    }
+
+    /// There is no way for what is to be sent.
+    pub fn blocked(&mut self, now: Instant) {
+        self.blocked_since.get_or_insert(now);
     }
 
     /// A segment of the peer was taken.
@@ -95,13 +103,17 @@ impl Flow {
     fn unanswered(&self) -> Option<(Instant, Due)> {
         let patience = &self.patience;
         let is_orphan = self.owner == Owner::Nobody;
-        if matches!(self.socket().state(), State::Closed | State::Listen | State::FinWait2 | State::TimeWait)
-            || (patience.oldest.is_none() && !is_orphan)
-        {
+        let is_blocked = patience.oldest.is_none() && !is_orphan;
+        let since = match patience.blocked_since {
+            Some(blocked_since) if is_blocked && self.is_undelivered() => blocked_since,
+            _ if is_blocked => return None,
+            _ => patience.since,
+        };
+        if matches!(self.socket().state(), State::Closed | State::Listen | State::FinWait2 | State::TimeWait) {
             return None;
         }
         let at = match self.options.user_timeout() {
-            Some(timeout) => patience.since + timeout,
+            Some(timeout) => since + timeout,
             None if is_orphan => patience.since + self.system.orphan_len(),
             // The opening has times of its own.
             None if !self.established => return None,
@@ -109,7 +121,7 @@ impl Flow {
             None if self.wire.is_window_closed() => {
                 patience.since.max(patience.heard_at) + self.system.unanswered_len()
             }
-            None => patience.since + self.system.unanswered_len(),
+            None => since + self.system.unanswered_len(),
         };
         Some((at, Due::GiveUp))
     }

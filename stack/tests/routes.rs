@@ -1,0 +1,72 @@
+//! A flow whose route goes, and comes back or not.
+
+#[allow(dead_code, reason = "each file of tests uses its part of the script")]
+mod script;
+#[allow(dead_code, reason = "only the routes and addresses are used here")]
+mod sim;
+
+use script::{Script, only, segment, syn};
+use sim::{FlatRoutes, PORT};
+use smoltcp::wire::{TcpControl, TcpRepr};
+use stack::outside::{Hop, Routes};
+use stack::socket::tcp::TcpState;
+use stack::stack::Stack;
+use stack::{Duration, Errno, Instant};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Routes that are there, or not.
+struct Switched {
+    is_on: Arc<AtomicBool>,
+    errno: Errno,
+}
+
+impl Routes for Switched {
+    fn next_hop(&mut self, local: Option<IpAddr>, remote: IpAddr, now: Instant) -> Hop {
+        match self.is_on.load(Ordering::Relaxed) {
+            true => FlatRoutes { resolved_at: Instant::ZERO, mtu: 1500 }.next_hop(local, remote, now),
+            false => Hop::Unreachable(self.errno),
+        }
+    }
+
+    fn generation(&self) -> u64 {
+        self.is_on.load(Ordering::Relaxed).into()
+    }
+
+    fn refresh(&mut self, _: Instant) {}
+}
+
+#[test]
+fn rfc9293_3_8_3_bytes_for_which_there_is_no_way_have_their_time_too() {
+    let check = |errno, expected| {
+        let (now, is_on) = (Instant::from_secs(1), Arc::new(AtomicBool::new(true)));
+        let routes = Switched { is_on: is_on.clone(), errno };
+        let mut stack = Stack::new(Box::new(routes), Box::new(sim::Claims::default()), 7, now);
+        let wire = script::Peer::attach(&mut stack);
+        let mut script = Script { now, stack, peer: wire };
+        let flow = script.connect(PORT);
+        let isn = only(script.turn()).seq;
+        let number = Some(script::number(isn.wrapping_add(1)));
+        script.say(TcpRepr { window_scale: None, ack_number: number, ..syn(7) });
+        for is_on_again in [true, false] {
+            is_on.store(false, Ordering::Relaxed);
+            script.stack.tcp_send(flow, b"x").unwrap();
+            assert_eq!(script.wait(SECOND * 900), []);
+            assert_eq!(script.stack.tcp_state(flow), TcpState::Established);
+            if is_on_again {
+                is_on.store(true, Ordering::Relaxed);
+                assert_eq!(script.wait(SECOND)[0].payload, b"x");
+                let ack = segment(TcpControl::None, 8, Some(isn.wrapping_add(2)), b"");
+                script.say(ack);
+            }
+        }
+        script.wait(SECOND * 25);
+        assert_eq!(script.stack.tcp_state(flow), TcpState::Closed);
+        assert_eq!(script.stack.tcp_take_error(flow), Some(expected));
+    };
+    check(Errno::ENETUNREACH, Errno::ETIMEDOUT);
+    check(Errno::EHOSTUNREACH, Errno::EHOSTUNREACH);
+}
