@@ -12,7 +12,8 @@ cd "$root"
 
 # The programs under test, and what the rig looks at the kernel with.
 programs=(nginx lighttpd redis-server memcached iperf3 python3 wget curl apache2-utils wrk redis-tools apache2 haproxy
-    nodejs openssl default-jdk-headless)
+    nodejs openssl default-jdk-headless
+    socat rsync openssh-server openssh-client inetutils-inetd netcat-traditional postgresql perl)
 tools=(iproute2 iputils-ping ethtool bpftool tcpdump procps)
 
 # Says what the machine lacks, as far as it cannot be installed.
