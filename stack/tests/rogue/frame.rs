@@ -108,7 +108,7 @@ fn places(frame: &[u8]) -> Option<(usize, usize, usize)> {
         [0x81, 0x00] | [0x88, 0xa8] => 18,
         _ => 14,
     };
-    let packet = &frame[ip_start..];
+    let packet = frame.get(ip_start..)?;
     match ethertype(ip_start - 2)? {
         [0x08, 0x00] => {
             let ip = Ipv4Packet::new_checked(packet).ok()?;
