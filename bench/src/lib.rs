@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod net;
 pub mod packet_socket;
 pub mod responder;
+pub mod syn_flood;
 pub mod termination;
 
 /// Length of a request and of a reply, in bytes.

@@ -74,12 +74,12 @@ fn write_ip(ip: &mut [u8], received: &[u8], tcp_len: usize) {
 }
 
 /// Sums an even number of bytes as 16-bit words (RFC 1071).
-fn checksum_words(bytes: &[u8]) -> u32 {
+pub(crate) fn checksum_words(bytes: &[u8]) -> u32 {
     bytes.chunks_exact(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]]))).sum()
 }
 
 /// Folds a sum of words into the Internet checksum (RFC 1071).
-fn checksum(sum: u32) -> u16 {
+pub(crate) fn checksum(sum: u32) -> u16 {
     let folded = (sum & 0xffff) + (sum >> 16);
     !((folded & 0xffff) + (folded >> 16)) as u16
 }

@@ -445,4 +445,8 @@ fn rfc4987_good_clients_are_served_during_a_syn_flood() {
         world.server.is_idle() && world.client.is_idle()
     });
     assert!(world.now < stack::Instant::from_secs(120));
+    // Then all is as it was before.
+    let client = world.connect();
+    world.run_until(|world| world.client.tcp_connected(client).is_ok());
+    assert_eq!(world.server.counters().syn_cookies_sent, counters.syn_cookies_sent);
 }
