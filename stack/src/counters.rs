@@ -40,7 +40,7 @@ counters! {
     challenge_acks_sent,
     /// Segments dropped because their RST, SYN or ACK is not acceptable (RFC 5961).
     drop_unacceptable,
-    /// ICMP errors received that quote a packet of ours.
+    /// ICMP errors received that quote a segment of ours.
     icmp_errors,
     /// Drops: ICMP errors about what was not sent (RFC 5927), or that say nothing new.
     drop_icmp,

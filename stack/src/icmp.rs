@@ -1,14 +1,12 @@
-//! ICMP errors: what a router or a host says of a packet of ours (RFC 792, RFC 4443), in Linux's errnos.
+//! ICMP errors: what a router or a host says of a segment of ours (RFC 792, RFC 4443), in Linux's errnos.
 
 use crate::flow_table::FlowKey;
-use crate::outside::Protocol;
 use crate::packet::Malformed;
 use crate::{Errno, checksum};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const PROTOCOL_ICMP: u8 = 1;
 const PROTOCOL_TCP: u8 = 6;
-const PROTOCOL_UDP: u8 = 17;
 const PROTOCOL_ICMPV6: u8 = 58;
 
 /// Bytes of the ICMP header, which the quoted packet follows.
@@ -16,22 +14,20 @@ const HEADER_LEN: usize = 8;
 /// Bytes of a transport header that are quoted at least (RFC 792).
 const TRANSPORT_LEN: usize = 8;
 
-/// An error about a packet of ours.
+/// An error about a segment of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IcmpError {
-    /// The protocol of the packet.
-    pub protocol: Protocol,
     /// Its flow.
     pub flow: FlowKey,
-    /// What stands behind its ports: of a segment, SEG.SEQ.
+    /// SEG.SEQ.
     pub seq: u32,
-    /// Its length in bytes, as its IP header says.
+    /// The length of its packet in bytes, as the IP header says.
     pub packet_len: usize,
     /// What became of it.
     pub fate: Fate,
 }
 
-/// What became of a packet.
+/// What became of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     /// It was larger than the MTU, in bytes, of a link on its way; 0: an old router, which does not say.
@@ -40,13 +36,11 @@ pub enum Fate {
     Undelivered(Reason),
 }
 
-/// Why a packet could not be delivered, and what follows from it.
+/// Why a segment could not be delivered, and what follows from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason {
     /// What a socket call says of it.
     pub errno: Errno,
-    /// It is not expected to pass: Linux tells even a UDP socket that did not ask for it (IP_RECVERR).
-    pub is_fatal: bool,
     /// It ends a half-open flow (tcp_req_err() of Linux).
     pub ends_half_open: bool,
     /// A route is missing: the network may come back at any time (RFC 6069).
@@ -62,7 +56,7 @@ pub fn is_icmp(packet: &[u8]) -> bool {
     }
 }
 
-/// Parses an IP packet and verifies its checksums. Only errors are steered to us, and only about what is ours.
+/// Parses an IP packet and verifies its checksums. Only errors are steered to us, and only about segments of ours.
 pub fn parse(packet: &[u8]) -> Result<IcmpError, Malformed> {
     match packet.first().map(|first| first >> 4) {
         Some(4) => parse_v4(packet),
@@ -120,14 +114,12 @@ fn about(
     fate: Fate,
 ) -> Result<IcmpError, Malformed> {
     let transport: &[u8; TRANSPORT_LEN] = transport.first_chunk().ok_or(Malformed::Header)?;
-    let protocol = match protocol {
-        PROTOCOL_TCP => Protocol::Tcp,
-        PROTOCOL_UDP => Protocol::Udp,
-        _ => return Err(Malformed::Header),
-    };
+    if protocol != PROTOCOL_TCP {
+        return Err(Malformed::Header);
+    }
     let flow = FlowKey::new((local, half(transport, 0)).into(), (remote, half(transport, 2)).into());
     let seq = u32::from(half(transport, 4)) << 16 | u32::from(half(transport, 6));
-    Ok(IcmpError { protocol, flow, seq, packet_len, fate })
+    Ok(IcmpError { flow, seq, packet_len, fate })
 }
 
 /// 16 bits in network order.
@@ -138,29 +130,27 @@ fn half(bytes: &[u8], at: usize) -> u16 {
 /// What a type and a code of RFC 792, RFC 1122 (3.2.2.1) and RFC 1812 (5.2.7.1) mean: icmp_err_convert and
 /// tcp_v4_err() of Linux. `None`: nothing.
 fn fate_v4(kind: u8, code: u8, mtu: u16) -> Option<Fate> {
-    let (errno, is_fatal) = match (kind, code) {
+    let errno = match (kind, code) {
         (3, 4) => return Some(Fate::TooBig(mtu.into())),
-        (3, 0 | 11) => (Errno::ENETUNREACH, false),
-        (3, 1 | 12) => (Errno::EHOSTUNREACH, false),
-        (3, 2) => (Errno::ENOPROTOOPT, true),
-        (3, 3) => (Errno::ECONNREFUSED, true),
-        (3, 5) => (Errno::EOPNOTSUPP, false),
-        (3, 6 | 9) => (Errno::ENETUNREACH, true),
-        (3, 7) => (Errno::EHOSTDOWN, true),
-        (3, 8) => (Errno::ENONET, true),
-        (3, 10 | 13..=15) => (Errno::EHOSTUNREACH, true),
+        (3, 0 | 6 | 9 | 11) => Errno::ENETUNREACH,
+        (3, 1 | 10 | 12..=15) => Errno::EHOSTUNREACH,
+        (3, 2) => Errno::ENOPROTOOPT,
+        (3, 3) => Errno::ECONNREFUSED,
+        (3, 5) => Errno::EOPNOTSUPP,
+        (3, 7) => Errno::EHOSTDOWN,
+        (3, 8) => Errno::ENONET,
         // Code 1 is about a fragment that its receiver waited for.
-        (11, 0) => (Errno::EHOSTUNREACH, false),
-        (12, _) => (Errno::EPROTO, true),
+        (11, 0) => Errno::EHOSTUNREACH,
+        (12, _) => Errno::EPROTO,
         _ => return None,
     };
     let is_routing = matches!((kind, code), (3, 0 | 1));
-    Some(Fate::Undelivered(Reason { errno, is_fatal, ends_half_open: is_routing || kind != 3, is_routing }))
+    Some(Fate::Undelivered(Reason { errno, ends_half_open: is_routing || kind != 3, is_routing }))
 }
 
 /// The same for RFC 4443: icmpv6_err_convert() and tcp_v6_err().
 fn fate_v6(kind: u8, code: u8, mtu: u32) -> Option<Fate> {
-    let (errno, is_fatal) = match (kind, code) {
+    let (errno, ends_half_open) = match (kind, code) {
         (2, _) => return Some(Fate::TooBig(mtu)),
         (1, 0) => (Errno::ENETUNREACH, false),
         (1, 1 | 5 | 6) => (Errno::EACCES, true),
@@ -171,7 +161,7 @@ fn fate_v6(kind: u8, code: u8, mtu: u32) -> Option<Fate> {
         _ => return None,
     };
     let is_routing = (kind, code) == (1, 0);
-    Some(Fate::Undelivered(Reason { errno, is_fatal, ends_half_open: is_fatal, is_routing }))
+    Some(Fate::Undelivered(Reason { errno, ends_half_open, is_routing }))
 }
 
 #[cfg(test)]
@@ -219,7 +209,7 @@ pub(crate) mod tests {
         {
             assert!(is_icmp(&packet));
             let error = parse(&packet).unwrap();
-            assert_eq!((error.protocol, error.seq, error.packet_len), (Protocol::Tcp, 1000, packet_len));
+            assert_eq!((error.seq, error.packet_len), (1000, packet_len));
             assert_eq!((error.flow.local().port(), error.flow.remote().port()), (80, 4000));
             assert_eq!((error.flow.local().is_ipv4(), error.fate), (is_v4, Fate::TooBig(1280)));
         }
@@ -228,27 +218,27 @@ pub(crate) mod tests {
 
     #[test]
     fn rfc1122_3_2_2_1_unreachable() {
-        let check = |is_v4, kind, code, expected: Option<(Errno, bool, bool)>| {
+        let check = |is_v4, kind, code, expected: Option<(Errno, bool)>| {
             let fate = parse(&error(is_v4, kind, code, 0)).map(|error| error.fate);
             let reason = match fate {
-                Ok(Fate::Undelivered(reason)) => Some((reason.errno, reason.is_fatal, reason.ends_half_open)),
+                Ok(Fate::Undelivered(reason)) => Some((reason.errno, reason.ends_half_open)),
                 _ => None,
             };
             assert_eq!(reason, expected, "{kind} {code}");
         };
-        check(true, 3, 0, Some((Errno::ENETUNREACH, false, true)));
-        check(true, 3, 3, Some((Errno::ECONNREFUSED, true, false)));
+        check(true, 3, 0, Some((Errno::ENETUNREACH, true)));
+        check(true, 3, 3, Some((Errno::ECONNREFUSED, false)));
         check(true, 3, 4, None);
-        check(true, 3, 13, Some((Errno::EHOSTUNREACH, true, false)));
+        check(true, 3, 13, Some((Errno::EHOSTUNREACH, false)));
         check(true, 3, 16, None);
-        check(true, 11, 0, Some((Errno::EHOSTUNREACH, false, true)));
+        check(true, 11, 0, Some((Errno::EHOSTUNREACH, true)));
         check(true, 11, 1, None);
-        check(true, 12, 0, Some((Errno::EPROTO, true, true)));
+        check(true, 12, 0, Some((Errno::EPROTO, true)));
         check(true, 5, 0, None);
-        check(false, 1, 0, Some((Errno::ENETUNREACH, false, false)));
-        check(false, 1, 1, Some((Errno::EACCES, true, true)));
-        check(false, 1, 9, Some((Errno::EPROTO, true, true)));
-        check(false, 3, 0, Some((Errno::EHOSTUNREACH, false, false)));
+        check(false, 1, 0, Some((Errno::ENETUNREACH, false)));
+        check(false, 1, 1, Some((Errno::EACCES, true)));
+        check(false, 1, 9, Some((Errno::EPROTO, true)));
+        check(false, 3, 0, Some((Errno::EHOSTUNREACH, false)));
         check(false, 128, 0, None);
     }
 

@@ -6,7 +6,6 @@
 
 use crate::Instant;
 use crate::icmp::{Fate, IcmpError, Reason};
-use crate::outside::Protocol;
 use crate::rx::Before;
 use crate::slab::Key;
 use crate::stack::Stack;
@@ -14,16 +13,9 @@ use crate::syn_queue::Standing;
 use smoltcp::socket::tcp::State;
 
 impl Stack {
-    /// An ICMP error that quotes a packet of ours.
+    /// An ICMP error that quotes a segment of ours.
     pub(crate) fn receive_error(&mut self, error: &IcmpError, now: Instant) {
         self.counters.icmp_errors += 1;
-        match error.protocol {
-            Protocol::Tcp => self.receive_tcp_error(error, now),
-            Protocol::Udp => self.counters.drop_icmp += 1,
-        }
-    }
-
-    fn receive_tcp_error(&mut self, error: &IcmpError, now: Instant) {
         let Some(key) = self.flow_table.get(&error.flow) else { return self.receive_half_open_error(error) };
         let Some(flow) = self.flows.get(key) else { return };
         let state = flow.socket().state();
