@@ -19,6 +19,7 @@ macro_rules! export {
         mod exports {
             $(
                 $(#[$doc])*
+                #[allow(non_snake_case)]
                 pub mod $name {
                     use super::super::*;
 
@@ -111,6 +112,8 @@ unsafe extern "C" {
         mask: *const sigset_t,
     ) -> c_int;
     pub fn closefrom(first: c_int);
+    pub fn _Exit(status: c_int) -> !;
+    pub fn quick_exit(status: c_int) -> !;
     pub fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
     pub fn __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
     pub fn fcntl64(fd: c_int, command: c_int, ...) -> c_int;

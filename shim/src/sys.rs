@@ -417,6 +417,15 @@ pub fn is_word_writable(address: usize) -> bool {
     call!(SYS_futex, &raw const other, wake, 0, 0, address, OR_NOTHING) != Err(Errno::EFAULT)
 }
 
+/// Whether the application has a handler for a signal.
+pub fn is_handled(signal: c_int) -> bool {
+    // SAFETY: all zeroes is a sigaction.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: it only reads the present action into `action` (sigaction(2)).
+    let failed = unsafe { libc::sigaction(signal, ptr::null(), &mut action) } != 0;
+    !failed && action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN
+}
+
 /// Whether a system call that a signal interrupted is to be started again (signal(7)).
 ///
 /// Nobody says which signal it was; so it is when every handler of the process was installed with SA_RESTART.

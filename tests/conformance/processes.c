@@ -1,5 +1,6 @@
 // fork(2): a flow that goes to another process.
 #include "case.h"
+#include <sys/resource.h>
 
 // The way of most servers: the child serves, the parent closes.
 static void handed_to_the_child(void)
@@ -310,6 +311,39 @@ static void outlived_peer(void)
 	TRY(recv(fd, bytes, 4, 0));
 }
 
+// However a process ends, what it has written goes out, and an end after it.
+static void ends(void)
+{
+	for (int how = 0; how < 4; how++) {
+		pid_t pid = child();
+		if (pid == 0) {
+			struct rlimit none = {0, 0};
+			setrlimit(RLIMIT_CORE, &none);
+			int fd = flow();
+			write_pattern(fd, 50000);
+			switch (how) {
+			case 0: _exit(how);
+			case 1: _Exit(how);
+			case 2: quick_exit(how);
+			default: abort();
+			}
+		}
+		join(pid);
+	}
+}
+
+static void ends_peer(void)
+{
+	for (int how = 0; how < 4; how++) {
+		pid_t pid = child();
+		if (pid == 0) {
+			TRY(read_to_end(flow()));
+			leave(how);
+		}
+		join(pid);
+	}
+}
+
 const struct test_case cases[] = {
 	{"handed_to_the_child", FLOW, handed_to_the_child, send_back},
 	{"closed_by_the_parent_first", FLOW, closed_by_the_parent_first, send_back},
@@ -321,6 +355,7 @@ const struct test_case cases[] = {
 	{"bulk_by_the_child", FLOW, bulk_by_the_child, bulk_peer},
 	{"closed_by_one", FLOW, closed_by_one, closed_by_one_peer},
 	{"closed_unread", FLOW, closed_unread, closed_unread_peer},
+	{"ends", FLOW, ends, ends_peer},
 	{"outlived", FLOW, outlived, outlived_peer},
 	{0},
 };

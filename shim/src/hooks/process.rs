@@ -1,6 +1,7 @@
-//! _exit(2), vfork(2), and what gives up privileges: setuid(2) and its variants.
+//! _exit(2), abort(3), vfork(2), and what gives up privileges: setuid(2) and its variants.
 
-use crate::{attach, exit, fork};
+use crate::export::{_Exit as exit_at_once, quick_exit as quick_exit_};
+use crate::{attach, exit, fork, sys};
 use libc::{c_int, uid_t};
 
 /// What a function returns: a way to write `!`, which stable Rust has no other name for.
@@ -18,6 +19,26 @@ export! {
     /// _exit(2): what is queued still goes out.
     fn _exit(status: c_int) -> Never = libc::_exit {
         exit::leave();
+        None
+    }
+
+    /// _Exit(3).
+    fn _Exit(status: c_int) -> Never = exit_at_once {
+        exit::leave();
+        None
+    }
+
+    /// quick_exit(3).
+    fn quick_exit(status: c_int) -> Never = quick_exit_ {
+        exit::leave();
+        None
+    }
+
+    /// abort(3): with a handler of the application's, which may not return here, nothing is closed for it.
+    fn abort() -> Never = libc::abort {
+        if !sys::is_handled(libc::SIGABRT) {
+            exit::leave();
+        }
         None
     }
 
