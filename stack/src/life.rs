@@ -142,24 +142,32 @@ impl Stack {
     /// Buries a flow that has nothing left to do.
     pub(crate) fn bury_if_over(&mut self, key: Key, now: Instant) {
         let Some(flow) = self.flows.get(key) else { return };
-        if flow.owner != Owner::Nobody {
-            return;
-        }
+        let is_orphan = flow.owner == Owner::Nobody;
         match flow.socket().state() {
             // An abort whose RST waits for a next hop still has its endpoint.
-            State::Closed if flow.silent || flow.socket().remote_endpoint().is_none() => self.remove_flow(key),
-            State::TimeWait => self.enter_time_wait(key, now),
+            State::Closed if is_orphan && (flow.silent || flow.socket().remote_endpoint().is_none()) => {
+                self.remove_flow(key);
+            }
+            // The ACK of the FIN may wait a little.
+            State::TimeWait if flow.is_waiting_out() => {
+                self.enter_time_wait(key, now);
+                if is_orphan {
+                    self.remove_flow(key);
+                }
+            }
             _ => {}
         }
     }
 
+    /// As on Linux, a TIME-WAIT is not the socket's: from now on an entry of the table answers for the flow, whose owner
+    /// has nothing left but to read.
     fn enter_time_wait(&mut self, key: Key, now: Instant) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let flow_key = flow.key;
         let Some(claim) = flow.claim.take() else { return };
         let recent = flow.wire.timestamps.recent.map(|recent| recent.value);
         let closed = Closed { snd_nxt: flow.wire.snd_nxt, rcv_nxt: flow.wire.rcv_nxt, recent, claim };
-        self.remove_flow(key);
+        self.flow_table.remove(&flow_key, key);
         if let Some(evicted) = self.time_wait.insert(flow_key, closed, now) {
             self.claims.release_by_flow(evicted.claim);
         }

@@ -131,7 +131,7 @@ impl Flow {
     fn keepalive(&self) -> Option<(Instant, Due)> {
         let (patience, options) = (&self.patience, &self.options);
         let is_waiting = patience.oldest.is_some() || self.socket().send_queue() > 0;
-        if !options.keepalive || is_waiting || !self.established || self.is_closed() {
+        if !options.keepalive || is_waiting || !self.established || self.is_closed() || self.is_waiting_out() {
             return None;
         }
         let (idle_s, interval_s, probes_max) = options.keepalive_times(&self.system);

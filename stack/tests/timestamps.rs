@@ -10,7 +10,7 @@ use smoltcp::wire::{TcpControl, TcpRepr, TcpTimestampRepr};
 use stack::Duration;
 use stack::settings::Settings;
 use stack::socket::FlowId;
-use stack::socket::tcp::{TcpOptions, TcpState};
+use stack::socket::tcp::{How, TcpOptions, TcpState};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MS: Duration = Duration::from_millis(1);
@@ -282,6 +282,32 @@ fn rfc6191_2_a_flow_in_time_wait_gives_way_to_a_later_syn() {
     assert!((syn_ack.seq.wrapping_sub(snd_nxt) as i32) > 0);
     // The clock goes on.
     assert_eq!(syn_ack.timestamp, Some((peer.heard.wrapping_add(1000), 1102)));
+}
+
+/// As on Linux: its owner may keep the closed socket, with what it has not read, as long as it likes.
+#[test]
+fn rfc9293_3_6_1_a_time_wait_is_not_the_sockets() {
+    let mut peer = Peer::new(TcpOptions::default());
+    peer.script.stack.tcp_shutdown(peer.flow, How::Write).unwrap();
+    let fin = only(peer.script.turn());
+    peer.rcv_nxt = fin.seq.wrapping_add(1);
+    (peer.clock, peer.heard) = (1100, fin.timestamp.unwrap().0);
+    peer.says(TcpRepr { control: TcpControl::Fin, ..peer.segment(0, b"last words") });
+    // Its ACK may wait a little.
+    peer.script.wait(SECOND / 10);
+    assert_eq!(peer.script.stack.tcp_state(peer.flow), TcpState::Closed);
+    // A reset of what is over is no error, and a later SYN opens another flow.
+    peer.seq += 11;
+    peer.says(TcpRepr { control: TcpControl::Rst, ..peer.segment(-1, b"") });
+    let syn_ack = only(peer.says(TcpRepr { timestamp: stamp(1101, 0), ..syn(9000) }));
+    assert_eq!((syn_ack.control, syn_ack.ack), (TcpControl::Syn, Some(9001)));
+    peer.script.wait(SECOND * 600);
+    assert_eq!(peer.script.stack.tcp_take_error(peer.flow), None);
+    let mut buf = [0; 20];
+    assert_eq!(peer.script.stack.tcp_recv(peer.flow, &mut buf), Ok(10));
+    assert_eq!(peer.script.stack.tcp_recv(peer.flow, &mut buf), Ok(0));
+    peer.script.stack.tcp_close(peer.flow, false);
+    assert!(peer.script.turn().is_empty() && peer.script.stack.flow_count() == 0);
 }
 
 #[test]
