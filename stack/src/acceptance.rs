@@ -51,6 +51,10 @@ pub fn accept(
         // RFC 7323, 5.3; the numbers of a SYN are no reason to believe it either.
         return if segment.has(SYN) { Acceptance::Challenge } else { Acceptance::Old };
     }
+    if !segment.has(ACK | SYN) {
+        // RFC 9293, 3.10.7.4, the fifth check.
+        return Acceptance::Ignore;
+    }
     if state == State::SynReceived {
         return Acceptance::Take;
     }

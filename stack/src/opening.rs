@@ -6,6 +6,7 @@
 
 use crate::Instant;
 use crate::answer::{self, EMPTY_PACKET_LEN_MAX};
+use crate::flow::{Flow, Owner};
 use crate::flow_table::FlowKey;
 use crate::frame_device::FrameDevice;
 use crate::isn;
@@ -196,6 +197,12 @@ impl Stack {
             }
         }
         self.deliver(key, received, now);
+        let is_half_open = |flow: &Flow| matches!(flow.owner, Owner::HalfOpen(_));
+        if self.flows.get(key).is_some_and(is_half_open) {
+            // Nothing of the segment is in the window that the flow really has.
+            self.remove_flow(key);
+            return false;
+        }
         true
     }
 

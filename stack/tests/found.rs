@@ -5,7 +5,7 @@ mod rogue;
 #[allow(dead_code, reason = "only the routes and addresses are used here")]
 mod sim;
 
-use rogue::frame::{ACK, FIN, Shape};
+use rogue::frame::{ACK, FIN, SYN, Shape};
 use rogue::{Rogue, Setting};
 use stack::Duration;
 use stack::socket::tcp::TcpOptions;
@@ -89,5 +89,16 @@ fn a_close_behind_a_window_that_is_taken_back() {
     rogue.say(closing_ack(&rogue, 0, -1));
     rogue.say(Shape { len: 1, ..closing_ack(&rogue, 1, -1) });
     rogue.close(false);
+    rogue.finish();
+}
+
+/// In the window that a SYN queue allows, and not in the one that the flow was offered: it may not linger half open.
+#[test]
+fn an_opening_ack_from_the_right_edge() {
+    let mut rogue = Rogue::unopened(plain());
+    rogue.say(Shape { seq: 5_000, flags: SYN, window: 20_000, ..Shape::default() });
+    for seq in [rogue.told_edge, rogue.told_edge.wrapping_sub(1)] {
+        rogue.say(Shape { seq, len: 1, ..rogue.honest(ACK, 0) });
+    }
     rogue.finish();
 }

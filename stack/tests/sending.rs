@@ -125,6 +125,17 @@ fn rfc9293_3_10_7_4_what_is_outside_the_window_acknowledges_nothing() {
     assert_eq!(peer.script.stack.tcp_queued(flow).1, 0);
 }
 
+/// Nor does what has no ACK say anything, of its window either.
+#[test]
+fn rfc9293_3_10_7_4_what_has_no_ack_is_dropped() {
+    let (mut peer, flow) = accepted();
+    peer.send(TcpRepr { window_len: 0, ..peer.ack() });
+    peer.send(segment(TcpControl::Fin, peer.seq, None, b"nobody's"));
+    assert_eq!(write(&mut peer, flow, &[7; 3_000]), [1]);
+    assert_eq!(peer.script.stack.tcp_queued(flow).0, 0);
+    assert_eq!(peer.script.stack.tcp_state(flow), TcpState::Established);
+}
+
 #[test]
 fn rfc9293_3_10_7_4_old_bytes_are_acknowledged_each_time() {
     let (mut peer, flow) = accepted();
