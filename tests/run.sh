@@ -13,7 +13,7 @@ cd "$root"
 # The programs under test, and what the rig looks at the kernel with.
 programs=(nginx lighttpd redis-server memcached iperf3 python3 wget curl apache2-utils wrk redis-tools apache2 haproxy
     nodejs openssl default-jdk-headless
-    socat rsync openssh-server openssh-client inetutils-inetd netcat-traditional postgresql perl)
+    socat rsync openssh-server openssh-client inetutils-inetd netcat-traditional postgresql perl dnsmasq-base bind9-dnsutils)
 tools=(iproute2 iputils-ping ethtool bpftool tcpdump procps)
 
 # Says what the machine lacks, as far as it cannot be installed.

@@ -35,6 +35,8 @@ pub struct Datagram {
     pub is_tuned: bool,
     /// How datagrams are sent, once that was asked.
     pub sending: Option<Sending>,
+    /// IPV6_MTU: IPv6 packets larger than this are sent in fragments; 0: than the route's MTU.
+    pub fragment_len: usize,
     /// What is said of received datagrams.
     pub wanted: Wanted,
     /// What has been sent waits in the shadow for more (MSG_MORE).

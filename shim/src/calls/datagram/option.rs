@@ -2,8 +2,8 @@
 //! that we lack is left to it.
 
 use crate::datagram::{self, Datagram};
-use crate::sys;
 use crate::world::{self, World};
+use crate::{args, sys};
 use libc::{IPPROTO_IP, IPPROTO_IPV6, SOL_SOCKET, c_int};
 use stack::Errno;
 use stack::slab::Key;
@@ -21,7 +21,7 @@ pub fn set(fd: RawFd, key: Key, level: c_int, name: c_int, value: &[u8]) -> Resu
     sys::set_option(fd, level, name, value)?;
     let concern = concern(level, name);
     if !(matches!(concern, Concern::Unknown) && is_off(value)) {
-        follow(&mut world, fd, key, concern);
+        follow(&mut world, fd, key, concern, value);
     }
     Ok(Some(()))
 }
@@ -46,6 +46,8 @@ enum Concern {
     ReceiveTimeout,
     /// SO_REUSEPORT.
     SharesPort,
+    /// IPV6_MTU.
+    FragmentLen,
     /// Only the kernel can do it.
     Unknown,
 }
@@ -93,6 +95,7 @@ fn concern_of_v6(name: c_int) -> Concern {
     match name {
         libc::IPV6_UNICAST_HOPS | libc::IPV6_TCLASS => Concern::Tuning,
         libc::IPV6_V6ONLY => Concern::Place,
+        libc::IPV6_MTU => Concern::FragmentLen,
         libc::IPV6_RECVPKTINFO => Concern::Wanted(|it| &mut it.wanted.v6_info, IPPROTO_IPV6, name),
         libc::IPV6_RECVHOPLIMIT => Concern::Wanted(|it| &mut it.wanted.hop_limit, IPPROTO_IPV6, name),
         libc::IPV6_RECVTCLASS => Concern::Wanted(|it| &mut it.wanted.traffic_class, IPPROTO_IPV6, name),
@@ -105,7 +108,7 @@ fn concern_of_v6(name: c_int) -> Concern {
 }
 
 /// Does what follows from an option that the shadow has taken.
-fn follow(world: &mut World, fd: RawFd, key: Key, concern: Concern) {
+fn follow(world: &mut World, fd: RawFd, key: Key, concern: Concern, value: &[u8]) {
     let Some(datagram) = world.datagram(key) else { return };
     match concern {
         Concern::None => {}
@@ -116,6 +119,8 @@ fn follow(world: &mut World, fd: RawFd, key: Key, concern: Concern) {
             }
         }
         Concern::Place => stand_anew(datagram),
+        // What getsockopt(2) says of it is something else.
+        Concern::FragmentLen => datagram.fragment_len = args::option_int(value).unwrap_or(0).max(0) as usize,
         Concern::Wanted(flag, level, name) => {
             *flag(datagram) = sys::option_int(fd, level, name).is_ok_and(|on| on != 0);
         }

@@ -18,6 +18,9 @@ use stack::{Errno, Readiness};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
 
+/// Bytes of an IPv6 and a UDP header.
+const V6_HEADERS_LEN: usize = 40 + 8;
+
 /// Flags that change nothing for what goes through the rings.
 const HARMLESS: c_int = MSG_DONTWAIT | MSG_NOSIGNAL | MSG_CONFIRM;
 
@@ -109,6 +112,9 @@ fn send_ours(world: &mut World, fd: RawFd, key: Key, message: &Outgoing<'_>) -> 
     let Some(interface) = source.interface(|index| network.interface_of(index)) else { return Ok(false) };
     let sending = *datagram.sending.get_or_insert_with(|| datagram::sending(fd, family, datagram.is_tuned));
     let is_v4 = to.is_ipv4();
+    if !is_v4 && (1..V6_HEADERS_LEN + message.pieces.len()).contains(&datagram.fragment_len) {
+        return Ok(false);
+    }
     let dispatch = Dispatch {
         to,
         from: source.address,
