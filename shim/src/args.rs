@@ -195,6 +195,16 @@ pub fn timeout_millis(millis: c_int) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
+/// The family of an address that the application gave, if there is one.
+///
+/// # Safety
+/// Nobody writes to `address`.
+pub unsafe fn family(address: *const sockaddr, len: socklen_t) -> Option<c_int> {
+    // SAFETY: the caller's promise.
+    let family = (len as usize >= size_of::<u16>()).then(|| unsafe { value(address.cast::<u16>()) })?;
+    family.ok().map(c_int::from)
+}
+
 /// An address that the application gave, if it is an IP address and not longer than any address.
 ///
 /// # Safety

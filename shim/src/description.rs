@@ -7,11 +7,11 @@ use crate::relay::Relay;
 use crate::sys;
 use crate::waker::WakerId;
 use libc::c_int;
-use stack::Readiness;
 use stack::slab::Key;
 use stack::socket::tcp::TcpOptions;
 use stack::socket::{FlowId, ListenerId, Socket};
 use stack::stack::Stack;
+use stack::{Errno, Readiness};
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -39,6 +39,10 @@ pub struct Description {
     pub settings: Settings,
     /// The options that only the kernel's socket knows.
     pub passed: Passed,
+    /// Why the connection that it was is over: SO_ERROR, once.
+    pub error: Option<Errno>,
+    /// It was shut down before it was a connection: the kernel knows what that makes it, and serves it from then on.
+    pub is_shut: bool,
     /// The interface that it is bound to (SO_BINDTODEVICE), by its index.
     pub device: Option<u32>,
     /// Where epoll_ctl(2) has registered it.
@@ -86,10 +90,21 @@ pub struct Flow {
     pub id: FlowId,
     /// What the kernel has in its place.
     pub shadow: Shadow,
-    /// connect(2) has said that it is established.
-    pub is_connected: bool,
+    /// What connect(2) says of it.
+    pub standing: Standing,
     /// After how many forks of this process it began: later ones have copies of it.
     pub born: u64,
+}
+
+/// How far connect(2) has come with a flow: enum socket_state of Linux.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It has not yet said how it ended.
+    Connecting,
+    /// It is done.
+    Connected,
+    /// It was shut down before that was said.
+    Disconnecting,
 }
 
 /// The kernel's socket behind a flow.
@@ -135,6 +150,8 @@ impl Description {
             nonblocking: false,
             settings: Settings::default(),
             passed: Passed::default(),
+            error: None,
+            is_shut: false,
             device: None,
             watches: Vec::new(),
             sleepers: Vec::new(),
@@ -144,7 +161,7 @@ impl Description {
     /// Makes a closed one a new socket, keeping its memory.
     pub fn renew(&mut self, family: c_int, role: Role, nonblocking: bool, settings: Settings) {
         (self.family, self.role, self.nonblocking, self.settings) = (family, role, nonblocking, settings);
-        (self.passed, self.device) = (Passed::default(), None);
+        (self.passed, self.error, self.is_shut, self.device) = (Passed::default(), None, false, None);
         self.fds.clear();
         self.watches.clear();
         self.sleepers.clear();
@@ -186,7 +203,9 @@ impl Description {
             Role::Listener(listener) if listener.shadow_is_ready => ours | Readiness::READABLE,
             // What cannot go out at once, the shadow waits for.
             Role::Datagram(datagram) => ours | datagram.turns.shadow | Readiness::WRITABLE,
+            Role::Undecided if self.is_shut => self.fds.first().map(|&fd| conditions(fd)).unwrap_or_default(),
             // As Linux says of a TCP socket that is not connected.
+            Role::Undecided if self.error.is_some() => Readiness::WRITABLE | Readiness::HANGUP | Readiness::ERROR,
             Role::Undecided => Readiness::WRITABLE | Readiness::HANGUP,
             _ => ours,
         }
@@ -208,8 +227,28 @@ impl Description {
     }
 }
 
-/// poll(2)'s bits for what is true; epoll(7)'s are the same numbers.
+/// What is true of the kernel's socket.
+fn conditions(fd: RawFd) -> Readiness {
+    let asked = CONDITIONS.iter().fold(0, |all, (_, bits)| all | *bits as i16);
+    let bits = u32::from(sys::look(fd, asked) as u16);
+    let has = |(_, asked): &&(Readiness, i32)| bits & *asked as u32 != 0;
+    CONDITIONS.iter().filter(has).fold(Readiness::default(), |all, (condition, _)| all | *condition)
+}
+
+/// Each condition, and the bits that ask for it and no other one.
+const CONDITIONS: [(Readiness, i32); 5] = [
+    (Readiness::READABLE, libc::EPOLLIN),
+    (Readiness::WRITABLE, libc::EPOLLOUT),
+    (Readiness::PEER_CLOSED, libc::EPOLLRDHUP),
+    (Readiness::HANGUP, libc::EPOLLHUP),
+    (Readiness::ERROR, libc::EPOLLERR),
+];
+
+/// poll(2)'s bits for what is true, or for what has happened; epoll(7)'s are the same numbers.
 pub fn poll_bits(readiness: Readiness) -> u32 {
+    if readiness.contains(Readiness::STATE) {
+        return !0;
+    }
     let bits = [
         (Readiness::READABLE, libc::EPOLLIN | libc::EPOLLRDNORM),
         (Readiness::WRITABLE, libc::EPOLLOUT | libc::EPOLLWRNORM),

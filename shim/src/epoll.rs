@@ -14,7 +14,10 @@ use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
 use crate::world::{self, Inside, World};
 use crate::{admission, clock, sys, thread};
-use libc::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLEXCLUSIVE, EPOLLIN, EPOLLONESHOT, c_int, epoll_event};
+use libc::{
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLIN, EPOLLOUT,
+    EPOLLWAKEUP, c_int, epoll_event,
+};
 use stack::Errno;
 use stack::slab::Key;
 use std::os::fd::RawFd;
@@ -49,6 +52,7 @@ pub fn control(key: Key, control: Control) -> Result<(), Errno> {
         Some(set) => set,
         None => promote(&mut world, epfd)?,
     };
+    check(operation, event.events)?;
     let found = find(&mut world, set, key, fd)?;
     match (operation, found) {
         (EPOLL_CTL_DEL | EPOLL_CTL_MOD, None) => Err(Errno::ENOENT),
@@ -103,16 +107,18 @@ fn find(world: &mut World, set: Key, key: Key, fd: RawFd) -> Result<Option<Key>,
     Ok(here.find(|&item| set_items.item(item).is_some_and(|item| item.fd == fd)))
 }
 
-fn check(events: u32) -> Result<(), Errno> {
-    let excludes = (EPOLLONESHOT | libc::EPOLLRDHUP | libc::EPOLLPRI) as u32;
-    match events & EPOLLEXCLUSIVE as u32 != 0 && events & excludes != 0 {
-        true => Err(Errno::EINVAL),
-        false => Ok(()),
+/// What EPOLLEXCLUSIVE allows (linux/fs/eventpoll.c): only when it is added, and nothing beside these.
+fn check(operation: c_int, events: u32) -> Result<(), Errno> {
+    let allowed = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+    let is_exclusive = events & EPOLLEXCLUSIVE as u32 != 0;
+    match operation {
+        EPOLL_CTL_MOD if is_exclusive => Err(Errno::EINVAL),
+        EPOLL_CTL_ADD if is_exclusive && events & !(allowed as u32) != 0 => Err(Errno::EINVAL),
+        _ => Ok(()),
     }
 }
 
 fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
-    check(item.events)?;
     attach::attach_for(world, key);
     let added = world.sets.get_mut(set).ok_or(Errno::EBADF)?.add(item).ok_or(Errno::ENOMEM)?;
     world.description(key)?.watches.push(Watch { set, item: added });
@@ -126,7 +132,7 @@ fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
 fn modify(world: &mut World, set: Key, key: Key, item: Key, event: epoll_event) -> Result<(), Errno> {
     let registered = world.sets.get_mut(set).ok_or(Errno::EBADF)?;
     let was_exclusive = registered.item(item).is_some_and(|item| item.events & EPOLLEXCLUSIVE as u32 != 0);
-    if was_exclusive || event.events & EPOLLEXCLUSIVE as u32 != 0 {
+    if was_exclusive {
         return Err(Errno::EINVAL);
     }
     registered.modify(item, event.events, event.u64);
@@ -164,11 +170,20 @@ fn watch_shadow(world: &mut World, set: Key, item: &Item, operation: c_int) -> R
 
 /// A socket that was registered before it listened: its shadow has something to say from now on.
 pub fn watch_new_listener(world: &mut World, key: Key) {
+    watch_shadow_everywhere(world, key, EPOLL_CTL_ADD);
+}
+
+/// A listener listens no more: what its shadow says means nothing.
+pub fn forget_listener(world: &mut World, key: Key) {
+    watch_shadow_everywhere(world, key, EPOLL_CTL_DEL);
+}
+
+fn watch_shadow_everywhere(world: &mut World, key: Key, operation: c_int) {
     let watches = world.descriptions.get(key).map(|description| description.watches.clone()).unwrap_or_default();
     for Watch { set, item } in watches {
         let item = world.sets.get(set).and_then(|set| set.item(item)).copied();
         // The kernel can only be short of memory; then its connections wait for the next accept.
-        let _ = item.map(|item| watch_shadow(world, set, &item, EPOLL_CTL_ADD));
+        let _ = item.map(|item| watch_shadow(world, set, &item, operation));
     }
 }
 

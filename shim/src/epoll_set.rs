@@ -44,6 +44,11 @@ impl Item {
         self.events & mode as u32 != 0
     }
 
+    /// Whether it is reported: an EPOLLONESHOT registration is once, until EPOLL_CTL_MOD.
+    pub fn is_armed(&self) -> bool {
+        self.events & !MODES != 0
+    }
+
     /// What the registration of a shadow is to ask for, so that the kernel wakes us just as often as we are to wake the
     /// application.
     pub fn shadow_events(&self) -> u32 {

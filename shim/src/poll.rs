@@ -115,6 +115,7 @@ fn look_at_socket(world: &mut World, key: Key, fd: &mut pollfd, kernel: &mut pol
     let (Some(bits), Ok(description)) = (world.bits(key), world.description(key)) else { return };
     let bits = bits as c_short;
     match description.role {
+        Role::Undecided if description.error.is_some() => kernel.fd = -1,
         Role::Undecided | Role::Relay(_) => return,
         Role::Listener(_) => kernel.events = fd.events & POLLIN,
         Role::Datagram(_) => {}

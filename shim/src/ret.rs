@@ -3,7 +3,7 @@
 use libc::{c_int, ssize_t};
 use stack::Errno;
 
-/// Not the application's: its fd has become the kernel's during the call, which is to begin again there.
+/// Not the application's: the call is the kernel's. Its fd has become so during the call, or is as yet no connection.
 pub const BEGIN_AGAIN: Errno = Errno(512);
 
 fn fail(errno: Errno) {

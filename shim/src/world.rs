@@ -6,6 +6,7 @@ use crate::attach::Network;
 use crate::children::Children;
 use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
+use crate::epoll_set::cookie::Cookie;
 use crate::inherited::Inheritance;
 use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX};
 use crate::placeholder::Placeholders;
@@ -319,7 +320,9 @@ impl World {
             if let Some(set) = self.sets.get_mut(watch.set)
                 && let Some(item) = set.item(watch.item).copied()
             {
-                let _ = sys::epoll_control(set.epfd, operation, item.fd, item.events, item.data);
+                // One that waits for EPOLL_CTL_MOD is not to be reported before.
+                let data = if item.is_armed() { item.data } else { Cookie::Wake.pack() };
+                let _ = sys::epoll_control(set.epfd, operation, item.fd, item.events, data);
                 set.remove(watch.item);
             }
         }

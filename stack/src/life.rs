@@ -94,10 +94,11 @@ impl Stack {
         if flow.socket().recv_queue() > before.recv_queue {
             rose |= Readiness::READABLE;
         }
-        let was_closing = matches!(before.state, State::FinWait1 | State::Closing | State::LastAck);
-        if was_closing && flow.socket().state() != before.state {
-            // As Linux does: who lingers in close(2) waits for that.
-            rose |= Readiness::WRITABLE;
+        let changes = matches!(before.state, State::SynSent | State::FinWait1 | State::Closing | State::LastAck);
+        let ends = Readiness::PEER_CLOSED | Readiness::HANGUP | Readiness::ERROR;
+        if (changes && flow.socket().state() != before.state) || rose.intersects(ends) {
+            // As Linux does, for who lingers in close(2), too.
+            rose |= Readiness::STATE;
         }
         self.ready.push(Socket::Flow(FlowId(key)), &mut flow.watch, rose);
     }

@@ -17,6 +17,8 @@ impl Readiness {
     pub const HANGUP: Self = Readiness(8);
     /// An error is waiting to be read: EPOLLERR.
     pub const ERROR: Self = Readiness(16);
+    /// Of what has happened only: its state has changed, which wakes whoever waits for anything (sk_state_change of Linux).
+    pub const STATE: Self = Readiness(32);
 
     /// Whether nothing is true.
     pub fn is_empty(self) -> bool {
@@ -26,6 +28,11 @@ impl Readiness {
     /// Whether everything in `other` is true.
     pub fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether something in `other` is true.
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     /// What is true here and not in `other`.

@@ -26,7 +26,13 @@ struct Case<'a> {
     family: Family,
     /// Which side opens the flow: `opened` (ours) or `accepted`.
     direction: &'a str,
+    /// For random calls.
+    seed: Option<u32>,
 }
+
+/// Seeds of the random calls, and how many steps are taken from each.
+const SEEDS: std::ops::Range<u32> = 0..8;
+const STEPS: u32 = 150;
 
 /// Compiles a program, runs all variants of all its cases, and fails with every one that differs.
 fn check(source: &str) {
@@ -47,11 +53,24 @@ fn check(source: &str) {
         let directions: &[&str] = if serving == Serving::Flow { &["opened", "accepted"] } else { &["opened"] };
         for family in Family::ALL {
             for direction in directions {
-                differing.extend(Case { program: &program, name, serving, family, direction }.difference());
+                differing.extend(Case { program: &program, name, serving, family, direction, seed: None }.difference());
             }
         }
     }
     assert!(differing.is_empty(), "{source}: {} differ\n\n{}", differing.len(), differing.join("\n"));
+}
+
+/// Makes random calls from one seed after the other, on both stacks.
+fn check_random(source: &str) {
+    let scratch = Scratch::new();
+    let program = compile(source, &scratch);
+    for seed in SEEDS {
+        let (name, family) = ("any_calls", Family::ALL[seed as usize % 2]);
+        let case =
+            Case { program: &program, name, serving: Serving::Anyhow, family, direction: "opened", seed: Some(seed) };
+        let difference = case.difference();
+        assert!(difference.is_none(), "{source}, seed {seed}: {}", difference.unwrap_or_default());
+    }
 }
 
 /// Fortified, as Debian's packages are: this is what makes the compiler call `__read_chk` and its like.
@@ -60,7 +79,7 @@ fn compile(source: &str, scratch: &Scratch) -> String {
     let path = |name: &str| directory.join(name).to_str().expect("the work tree's path is UTF-8").to_string();
     let program = scratch.join("program");
     let options = ["-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror", "-pthread"];
-    let files = [path(source), path("case.c"), path("transfer.c"), path("family.c"), path("udp.c")];
+    let files = [path(source), path("case.c"), path("transfer.c"), path("family.c"), path("udp.c"), path("told.c")];
     run_command(
         &["cc", "-o", &program].into_iter().chain(options).chain(files.iter().map(|file| &**file)).collect::<Vec<_>>(),
     );
@@ -107,7 +126,11 @@ impl Case<'_> {
         let addresses = Family::ALL.map(|family| [hosts.ours.address(family), hosts.peer.address(family)]);
         let words = [self.program, self.name, side, family, self.direction].map(String::from);
         let addresses = addresses.concat().into_iter().map(|address: IpAddr| address.to_string());
-        Program::new(words.into_iter().chain(addresses)).stdin(OwnedFd::from(steps))
+        let program = Program::new(words.into_iter().chain(addresses)).stdin(OwnedFd::from(steps));
+        match self.seed {
+            Some(seed) => program.env("RANDOM_SEED", seed.to_string()).env("RANDOM_STEPS", STEPS.to_string()),
+            None => program,
+        }
     }
 
     /// What to complain of if the preloaded run was not served by whom the case says; empty otherwise.
@@ -145,6 +168,11 @@ fn first_difference(expected: &str, got: &str) -> String {
     format!("\n{}  - {}\n  + {}", context.concat(), line_of(expected), line_of(got))
 }
 
+#[test]
+fn random() {
+    check_random("random.c");
+}
+
 macro_rules! programs {
     ($($name:ident),* $(,)?) => {
         $(#[test]
@@ -155,6 +183,25 @@ macro_rules! programs {
 }
 
 programs! {
-    accept, connect, datagram, datagram_options, datagram_wait, descriptors, dual, epoll, every_option, input, options, poll, processes, programs,
-    sendfile, shutdown, signals, tcp_options, threads, transmit,
+    accept,
+    connect,
+    datagram,
+    datagram_options,
+    datagram_wait,
+    descriptors,
+    disconnect,
+    dual,
+    epoll,
+    every_option,
+    input,
+    options,
+    poll,
+    processes,
+    programs,
+    sendfile,
+    shutdown,
+    signals,
+    tcp_options,
+    threads,
+    transmit,
 }

@@ -1,7 +1,7 @@
 //! accept(2): from the stack's accept queue, or from the kernel's.
 
 use crate::args::Answer;
-use crate::description::{Description, Flow, Role, Shadow};
+use crate::description::{Description, Flow, Role, Shadow, Standing};
 use crate::sys::AddressBuffer;
 use crate::wait::{self, Patience};
 use crate::world::World;
@@ -92,8 +92,12 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
     let stack = world.stack().ok_or(Errno::EAGAIN)?;
     let flow = stack.tcp_accept(id)?;
     let peer = stack.tcp_endpoints(flow).map(|(_, peer)| peer);
-    let role =
-        Role::Flow(Flow { id: flow, shadow: Shadow::Placeholder, is_connected: true, born: world.children.forks() });
+    let role = Role::Flow(Flow {
+        id: flow,
+        shadow: Shadow::Placeholder,
+        standing: Standing::Connected,
+        born: world.children.forks(),
+    });
     let accepted = match world.describe(family, role, flags & SOCK_NONBLOCK != 0, settings) {
         Ok(accepted) => accepted,
         Err(errno) => {

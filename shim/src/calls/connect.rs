@@ -1,15 +1,17 @@
 //! connect(2): through an interface of ours, or handed to the kernel.
 
 use crate::attach::{self, Network};
-use crate::description::{Description, Flow, Role, Shadow};
+use crate::description::{Description, Flow, Role, Shadow, Standing};
+use crate::fd_table::{self, Entry};
 use crate::sys::{self, AddressBuffer};
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use crate::{args, clock};
+use crate::{args, clock, epoll};
 use libc::c_int;
 use stack::outside::Hop;
 use stack::slab::Key;
-use stack::socket::FlowId;
+use stack::socket::tcp::TcpState;
+use stack::socket::{FlowId, Socket};
 use stack::{Errno, Readiness};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::RawFd;
@@ -27,6 +29,44 @@ pub fn connect(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Option
         Begun::Now => finish(key, Errno::EINPROGRESS).map(Some),
         Begun::Before => finish(key, Errno::EALREADY).map(Some),
     }
+}
+
+/// connect(2) to AF_UNSPEC: the socket may connect again. `None` when the kernel is to do it, be it alone or too.
+///
+/// # Errors
+/// `EBADF`.
+pub fn disconnect(key: Key) -> Result<Option<()>, Errno> {
+    let mut world = world::enter()?;
+    match &mut world.description(key)?.role {
+        Role::Undecided | Role::Datagram(_) | Role::Relay(_) => Ok(None),
+        Role::Listener(_) => {
+            unlisten(&mut world, key)?;
+            Ok(None)
+        }
+        Role::Flow(flow) => {
+            let id = flow.id;
+            forget_flow(&mut world, key, id, true)?;
+            world.flush_reply();
+            Ok(Some(()))
+        }
+    }
+}
+
+/// Makes a listener a socket that may connect or listen again. What the kernel's socket is to do is the caller's.
+///
+/// # Errors
+/// `EBADF`.
+pub fn unlisten(world: &mut World, key: Key) -> Result<(), Errno> {
+    epoll::forget_listener(world, key);
+    let description = world.description(key)?;
+    let (socket, nonblocking) = (description.socket(), description.nonblocking);
+    description.role = Role::Undecided;
+    // From now on it is again the kernel's flag that counts. It can only fail on a closed fd.
+    let _ = description.fds.first().map(|&fd| sys::set_nonblocking(fd, nonblocking));
+    if let (Some(Socket::Listener(id)), Some(stack)) = (socket, world.stack()) {
+        stack.tcp_unlisten(id);
+    }
+    Ok(())
 }
 
 /// How far a connect has come.
@@ -53,37 +93,60 @@ fn begin(fd: RawFd, key: Key, remote: Option<SocketAddr>) -> Result<Begun, Errno
         Role::Relay(_) | Role::Datagram(_) => return Ok(Begun::Kernel),
         Role::Listener(_) => return Err(Errno::EISCONN),
         Role::Undecided => return open(&mut world, fd, key, remote),
-        Role::Flow(flow) if flow.is_connected => return Err(Errno::EISCONN),
-        Role::Flow(flow) => flow.id,
+        Role::Flow(flow) => match flow.standing {
+            Standing::Connected => return Err(Errno::EISCONN),
+            Standing::Disconnecting => return Err(Errno::EINVAL),
+            Standing::Connecting => flow.id,
+        },
     };
     let now = clock::now();
     world.turn(now);
     match progress(&mut world, key, id) {
         Ok(()) => Ok(Begun::Done),
         Err(Errno::EAGAIN) => Ok(Begun::Before),
-        // SO_ERROR has said already why: the socket may connect again.
-        Err(Errno::ENOTCONN) => open(&mut world, fd, key, remote),
         Err(errno) => Err(errno),
     }
 }
 
-/// Where an opening flow stands: `EAGAIN` not yet, `ENOTCONN` failed and said so, else why it failed.
+/// Where an opening flow stands: `EAGAIN` not yet, else why it is over, and `ECONNABORTED` if SO_ERROR has said that already.
+/// Then the socket may connect again.
 fn progress(world: &mut World, key: Key, id: FlowId) -> Result<(), Errno> {
     let stack = world.stack().ok_or(Errno::EBADF)?;
-    match stack.tcp_connected(id) {
-        Ok(()) => {
+    match stack.tcp_state(id) {
+        TcpState::SynSent => return Err(Errno::EAGAIN),
+        TcpState::Closed => {}
+        _ => {
             if let Role::Flow(flow) = &mut world.description(key)?.role {
-                flow.is_connected = true;
+                flow.standing = Standing::Connected;
             }
             return Ok(());
         }
-        Err(Errno::EINPROGRESS) => return Err(Errno::EAGAIN),
-        Err(_) => {}
     }
     let cause = stack.tcp_take_error(id);
-    stack.tcp_close(id, false);
-    world.description(key)?.role = Role::Undecided;
-    Err(cause.unwrap_or(Errno::ENOTCONN))
+    forget_flow(world, key, id, false)?;
+    Err(cause.unwrap_or(Errno::ECONNABORTED))
+}
+
+/// Makes a connection a socket that may connect again; with `reset` its peer is told at once. The local port stays reserved.
+pub fn forget_flow(world: &mut World, key: Key, id: FlowId, reset: bool) -> Result<(), Errno> {
+    let stack = world.stack().ok_or(Errno::EBADF)?;
+    let had_ended = stack.tcp_state(id) == TcpState::Closed;
+    stack.tcp_close(id, reset);
+    let description = world.description(key)?;
+    description.role = Role::Undecided;
+    // As Linux has it for who still waits (tcp_disconnect()).
+    description.error = (!had_ended).then_some(Errno::ECONNRESET);
+    let nonblocking = description.nonblocking;
+    for &fd in &description.fds {
+        // From now on the kernel's socket has the flags. They can only fail to be set on a closed fd.
+        let _ = sys::set_nonblocking(fd, nonblocking);
+        if let Some(cloexec) = fd_table::placeholder_cloexec(fd) {
+            fd_table::set(fd, Entry::Socket(key));
+            let _ = sys::fcntl(fd, libc::F_SETFD, if cloexec { libc::FD_CLOEXEC.into() } else { 0 });
+        }
+    }
+    world.announce(key, Readiness::ERROR);
+    Ok(())
 }
 
 /// Waits for the end of a connect that is under way: `not_yet` if that must not be, or not for so long.
@@ -110,7 +173,7 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     attach::prepare(world);
     let description = world.description(key)?;
     let (family, options, v6only) = (description.family, description.settings.tcp, description.settings.v6only);
-    let (device, is_kernels) = (description.device, description.passed.keeps_with_kernel());
+    let (device, is_kernels) = (description.device, description.is_shut || description.passed.keeps_with_kernel());
     let bound = bound(fd)?;
     let local_ip = Some(bound.ip()).filter(|ip| !ip.is_unspecified());
     let is_reachable = if remote.is_ipv4() { family == libc::AF_INET || !v6only } else { family == libc::AF_INET6 };
@@ -143,7 +206,8 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
     let id = stack.tcp_connect(local, remote, options, key.to_bits(), now)?;
     let born = world.children.forks();
     let description = world.description(key)?;
-    description.role = Role::Flow(Flow { id, shadow: Shadow::Bound, is_connected: false, born });
+    description.error = None;
+    description.role = Role::Flow(Flow { id, shadow: Shadow::Bound, standing: Standing::Connecting, born });
     description.settings.v6only |= bound.is_ipv6() && local_ip.is_some();
     // It was writable and hung up as an unconnected socket; what it is now is announced as it comes.
     world.announce(key, Readiness::default());

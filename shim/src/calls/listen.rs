@@ -47,10 +47,11 @@ fn listen_too(world: &mut World, fd: RawFd, key: Key, backlog: usize) -> Result<
         world.give_to_kernel(key);
         return Ok(());
     };
-    let Description { passed, device, .. } = world.descriptions.get(key).ok_or(Errno::EBADF)?;
+    let Description { passed, device, is_shut, .. } = world.descriptions.get(key).ok_or(Errno::EBADF)?;
     let is_elsewhere = device.is_some_and(|device| !network.is_only(device));
     let name = name(fd)?;
-    if passed.keeps_with_kernel()
+    if *is_shut
+        || passed.keeps_with_kernel()
         || is_elsewhere
         || (!network.serves_loopback() && name.ip().to_canonical().is_loopback())
     {

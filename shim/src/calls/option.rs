@@ -196,6 +196,11 @@ pub fn get(key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Va
 /// The same, inside.
 pub fn get_in(world: &mut World, key: Key, level: c_int, name: c_int, room: usize) -> Result<Option<Value>, Errno> {
     let description = world.description(key)?;
+    if (level, name) == (libc::SOL_SOCKET, libc::SO_ERROR)
+        && let Some(errno) = description.error.take()
+    {
+        return Ok(Some(Value::int(errno.0)));
+    }
     let Some(Socket::Flow(id)) = description.socket() else { return Ok(None) };
     let (settings, family) = (description.settings, description.family);
     let stack = world.stack().ok_or(Errno::EBADF)?;

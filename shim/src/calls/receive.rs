@@ -1,12 +1,11 @@
 //! recv(2), recvmsg(2), read(2), readv(2).
 
 use crate::description::Role;
-use crate::log::warn_once;
 use crate::pieces::Pieces;
 use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
-use crate::world::World;
-use libc::{MSG_CMSG_CLOEXEC, MSG_DONTWAIT, MSG_NOSIGNAL, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, c_int};
+use crate::world::{self, World};
+use libc::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_WAITALL, c_int};
 use stack::slab::Key;
 use stack::socket::{FlowId, Socket};
 use stack::{Errno, Readiness};
@@ -26,18 +25,10 @@ enum Manner {
 /// - `EAGAIN`: nothing is there, and the socket does not block or its SO_RCVTIMEO is over. `EINTR`.
 /// - `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `ENOTCONN`.
 /// - `EFAULT`: no memory to receive into; the bytes stay where they are.
-/// - `EOPNOTSUPP`: a flag that we lack; `EINVAL`: MSG_OOB with no urgent byte, of which there is never one.
+/// - `EINVAL`: MSG_OOB with no urgent byte, of which there is never one. Flags that TCP does not know change nothing.
 pub fn receive(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
-    let known = MSG_DONTWAIT | MSG_PEEK | MSG_TRUNC | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC;
-    match flags & !known {
-        0 => {}
-        libc::MSG_OOB => return Err(Errno::EINVAL),
-        // No error is ever queued (IP_RECVERR is the kernel's).
-        libc::MSG_ERRQUEUE => return Err(Errno::EAGAIN),
-        _ => {
-            warn_once!(flags, "recv: flags that are not served");
-            return Err(Errno::EOPNOTSUPP);
-        }
+    if flags & (MSG_OOB | MSG_ERRQUEUE) != 0 {
+        return receive_aside(key, flags);
     }
     let manner = if flags & MSG_PEEK != 0 { Manner::Peek } else { Manner::Take };
     let is_all_wanted = flags & MSG_WAITALL != 0;
@@ -55,6 +46,13 @@ pub fn receive(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, 
         if has_ended || is_enough || received == pieces.len() { Ok(()) } else { Err(Errno::EAGAIN) }
     });
     if received > 0 { Ok(received) } else { finished.map(|()| 0) }
+}
+
+/// What is received beside the stream.
+fn receive_aside(key: Key, flags: c_int) -> Result<usize, Errno> {
+    flow(&mut *world::enter()?, key)?;
+    // No error is ever queued.
+    Err(if flags & MSG_ERRQUEUE != 0 { Errno::EAGAIN } else { Errno::EINVAL })
 }
 
 /// Moves what is there behind the first `received` bytes of `pieces`; true when no more will come after that.
@@ -105,11 +103,10 @@ fn peek(world: &mut World, key: Key, pieces: &mut Pieces<'_>) -> Result<usize, E
 /// The flow behind a socket.
 ///
 /// # Errors
-/// `ENOTCONN`: there is none.
+/// `BEGIN_AGAIN`: there is none, and the kernel's socket says so.
 fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
     match &world.description(key)?.role {
         Role::Flow(flow) => Ok(flow.id),
-        Role::Undecided | Role::Listener(_) | Role::Datagram(_) => Err(Errno::ENOTCONN),
-        Role::Relay(_) => Err(BEGIN_AGAIN),
+        Role::Undecided | Role::Listener(_) | Role::Datagram(_) | Role::Relay(_) => Err(BEGIN_AGAIN),
     }
 }

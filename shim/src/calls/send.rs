@@ -7,13 +7,10 @@ use crate::ret::BEGIN_AGAIN;
 use crate::sys;
 use crate::wait::{self, Patience};
 use crate::world::World;
-use libc::{MSG_CONFIRM, MSG_DONTROUTE, MSG_DONTWAIT, MSG_EOR, MSG_MORE, MSG_NOSIGNAL, c_int};
+use libc::{MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_OOB, c_int};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::FlowId;
-
-/// Flags that change nothing on a TCP socket.
-const HARMLESS: c_int = MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
 
 /// Sends `pieces` one after the other, and returns how many bytes that were: fewer than all of them only when the
 /// socket does not block, or when the wait ended early.
@@ -21,16 +18,17 @@ const HARMLESS: c_int = MSG_EOR | MSG_CONFIRM | MSG_DONTROUTE;
 /// # Errors
 /// - `EAGAIN`: no room, and the socket does not block or its SO_SNDTIMEO is over. `EINTR`.
 /// - `EPIPE`, with SIGPIPE unless MSG_NOSIGNAL is set: shut down, or the peer is gone.
-/// - `EFAULT`: no memory to send from. `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `EOPNOTSUPP`: a flag that we lack.
+/// - `EFAULT`: no memory to send from. `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `EOPNOTSUPP`: MSG_OOB.
+///   Flags that TCP does not know change nothing.
 pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
-    if flags & !(HARMLESS | MSG_MORE | MSG_DONTWAIT | MSG_NOSIGNAL) != 0 {
-        warn_once!(flags, "send: flags that are not served");
-        return Err(Errno::EOPNOTSUPP);
-    }
     let mut sent = 0;
     let patience = Patience::SEND.unless(flags & MSG_DONTWAIT != 0);
     let finished = wait::complete(key, patience, |world| {
         let flow = flow(world, key)?;
+        if flags & MSG_OOB != 0 {
+            warn_once!("send: urgent data is not served");
+            return Err(Errno::EOPNOTSUPP);
+        }
         let before = sent;
         let filled = fill(world, flow, pieces, flags & MSG_MORE != 0, &mut sent);
         if sent > before {
@@ -51,12 +49,11 @@ pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> 
 /// The flow behind a socket.
 ///
 /// # Errors
-/// `EPIPE`: there is none.
+/// `BEGIN_AGAIN`: there is none, and the kernel's socket says so.
 fn flow(world: &mut World, key: Key) -> Result<FlowId, Errno> {
     match &world.description(key)?.role {
         Role::Flow(flow) => Ok(flow.id),
-        Role::Undecided | Role::Listener(_) | Role::Datagram(_) => Err(Errno::EPIPE),
-        Role::Relay(_) => Err(BEGIN_AGAIN),
+        Role::Undecided | Role::Listener(_) | Role::Datagram(_) | Role::Relay(_) => Err(BEGIN_AGAIN),
     }
 }
 

@@ -53,6 +53,10 @@ export! {
         }
         let socket = socket!(fd);
         // SAFETY: connect(2): `address` has `len` bytes.
+        if unsafe { args::family(address, len) } == Some(libc::AF_UNSPEC) {
+            return ret::status(connect::disconnect(socket).transpose()?);
+        }
+        // SAFETY: as above.
         let remote = unsafe { args::address(address, len) };
         ret::status(connect::connect(fd, socket, remote).transpose()?)
     }
