@@ -33,7 +33,11 @@ impl Autotune {
         if now < since + round_trip {
             return false;
         }
-        let (copied, mss) = (u64::from(self.copied), u64::from(mss));
+        // What was read in a longer time counts for one round trip of it: on a short path a window that held more would
+        // only let the sender fill the ring.
+        let (took, round_trip) = ((now - since).total_micros().max(1), round_trip.total_micros().max(1));
+        let copied = (u64::from(self.copied) as u128 * u128::from(round_trip) / u128::from(took)) as u64;
+        let mss = u64::from(mss);
         let space = u64::from(self.space).max(FIRST_SPACE_SEGMENTS * mss);
         (self.copied, self.since) = (0, Some(now));
         if copied <= space {
@@ -169,6 +173,14 @@ mod tests {
         assert!(!(0..20).any(|_| tuning.read(1000, 1000, RTT, now)));
         assert!(tuning.read(0, 1000, RTT, now + RTT));
         assert!(!tuning.read(20_000, 1000, RTT, now + RTT + RTT));
+    }
+
+    #[test]
+    fn a_late_read_counts_for_one_round_trip() {
+        let (mut tuning, now) = (Autotune::default(), Instant::from_secs(1));
+        tuning.read(0, 1000, RTT, now);
+        assert!(!tuning.read(100_000, 1000, RTT, now + RTT * 10));
+        assert!(tuning.read(40_000, 1000, RTT, now + RTT * 12));
     }
 
     #[test]

@@ -65,6 +65,9 @@ pub const CHALLENGE_ACK_GAP: Duration = Duration::from_millis(500);
 /// Segments that a flow acknowledges at once in its beginning: Linux's TCP_MAX_QUICKACKS.
 pub const QUICK_ACKS: u8 = 16;
 
+/// How long after a turn could not empty a ring receive windows do not grow: some round trips of a short path.
+pub const CROWDED_LEN: Duration = Duration::from_millis(10);
+
 /// Bursts taken from one link in one turn, before the others and the timers have theirs.
 pub const BURSTS_PER_TURN: usize = 4;
 

@@ -4,7 +4,7 @@
 use crate::Instant;
 use crate::buffers::Need;
 use crate::flow::Flow;
-use crate::limits::{BUFFER_LEN_MIN, QUIET_LEN, QUIET_LOOKS, RECEIVE_BUFFER_LEN};
+use crate::limits::{BUFFER_LEN_MIN, CROWDED_LEN, QUIET_LEN, QUIET_LOOKS, RECEIVE_BUFFER_LEN};
 use crate::slab::Key;
 use crate::stack::Stack;
 use smoltcp::socket::tcp::State;
@@ -82,7 +82,9 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let capacity = flow.socket().recv_capacity();
         let is_short = capacity < RECEIVE_BUFFER_LEN && capacity < flow.options.receive_len();
-        if flow.has_read(len, now) || is_short {
+        // Where packets wait in the ring already, a larger window would only have them overflow it.
+        let is_crowded = self.crowded_at.is_some_and(|at| now < at + CROWDED_LEN);
+        if (!is_crowded && flow.has_read(len, now)) || is_short {
             self.grow_receive_buffer(key);
         }
         self.note_use(key);

@@ -96,6 +96,8 @@ pub struct Stack {
     due: Vec<Key>,
     dirty_spare: Vec<Key>,
     routes_refreshed: Instant,
+    /// When a ring last held more than a turn takes out of it.
+    pub(crate) crowded_at: Option<Instant>,
 }
 
 impl Stack {
@@ -135,6 +137,7 @@ impl Stack {
             due: Vec::new(),
             dirty_spare: Vec::new(),
             routes_refreshed: now,
+            crowded_at: None,
         }
     }
 
@@ -359,12 +362,15 @@ impl Stack {
         let mut received = false;
         let mut burst = std::mem::take(&mut self.burst);
         for port in 0..self.ports.len() {
-            for _ in 0..BURSTS_PER_TURN {
+            for turn in 1..=BURSTS_PER_TURN {
                 self.ports[port].link.rx_burst(now, &mut burst);
                 if burst.is_empty() {
                     break;
                 }
                 received = true;
+                if turn == BURSTS_PER_TURN {
+                    self.crowded_at = Some(now);
+                }
                 for frame in burst.drain(..) {
                     self.receive(LinkId(port as u16), frame, now);
                 }
