@@ -9,7 +9,7 @@ use crate::config::{self, Settings};
 use crate::description::{Description, Role};
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
-use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, SPARE_SOCKETS, UMEM_FRAMES};
+use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, MEMORY_LEN_MIN, MEMORY_PARTS, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
 use crate::{admission, args, clock, datagram, fd_table, fork, keeper, sys, sysctl};
@@ -177,6 +177,7 @@ impl Network {
         let now = clock::now();
         let mut stack = Stack::new(Box::new(routes), Box::new(steer), sys::random(), now);
         stack.configure(sysctl::read());
+        stack.set_memory_bound((sys::memory_len() / MEMORY_PARTS * 3).max(MEMORY_LEN_MIN));
         Ok(Network {
             stack,
             interfaces,

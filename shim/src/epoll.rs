@@ -121,7 +121,10 @@ fn check(operation: c_int, events: u32) -> Result<(), Errno> {
 fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
     attach::attach_for(world, key);
     let added = world.sets.get_mut(set).ok_or(Errno::EBADF)?.add(item).ok_or(Errno::ENOMEM)?;
-    world.description(key)?.watches.push(Watch { set, item: added });
+    let watches = &mut world.description(key)?.watches;
+    // Most sockets are in one set, and there may be many.
+    watches.reserve_exact(1);
+    watches.push(Watch { set, item: added });
     if world.description(key)?.has_shadow() {
         watch_shadow(world, set, &item, EPOLL_CTL_ADD)?;
     }

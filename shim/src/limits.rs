@@ -9,6 +9,12 @@ pub const FDS_MAX: usize = 1 << 20;
 /// Descriptions: at most one an fd.
 pub const DESCRIPTIONS_MAX: usize = FDS_MAX;
 
+/// The flows' buffers have three of so many parts of the machine's memory, as Linux's default for the last of tcp_mem.
+pub const MEMORY_PARTS: usize = 32;
+
+/// The least that they have: a process on a small machine still serves some hundred flows.
+pub const MEMORY_LEN_MIN: usize = 32 << 20;
+
 /// Epoll sets that hold sockets of ours: event loops have one a thread.
 pub const SETS_MAX: usize = 1 << 12;
 

@@ -160,6 +160,15 @@ pub fn bound_device(fd: RawFd) -> Option<u32> {
     Some(u32::from_ne_bytes(index)).filter(|&index| index != 0)
 }
 
+/// The machine's memory, in bytes; 0 if that is not known.
+pub fn memory_len() -> usize {
+    // SAFETY: sysconf takes a number and touches nothing.
+    let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
+    // SAFETY: the same.
+    let page_len = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    pages.max(0) as usize * page_len.max(0) as usize
+}
+
 /// The processor that this thread runs on: getcpu(2).
 pub fn processor() -> u32 {
     let mut processor = 0u32;

@@ -165,7 +165,10 @@ impl Stack {
             let Some((_, key)) = self.awake.0.pop_front_if(|&mut (due, _)| due <= now) else { return };
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.is_watched = false;
-            if flow.is_drained() && (now < flow.quiet_since() + QUIET_LEN || !self.sleep(key)) {
+            let is_quiet = now >= flow.quiet_since() + QUIET_LEN;
+            // One with something in its buffers is looked at again when that has changed.
+            let is_empty = flow.socket().recv_queue() + flow.socket().send_queue() == 0;
+            if is_empty && !(is_quiet && flow.is_drained() && self.sleep(key)) {
                 self.note_use(key);
             }
         }
@@ -178,8 +181,8 @@ impl Stack {
             let Some((_, key)) = self.awake.0.pop_front() else { return };
             let Some(flow) = self.flows.get_mut(key) else { continue };
             flow.is_watched = false;
-            if flow.is_drained() {
-                self.sleep(key);
+            if !flow.is_drained() || !self.sleep(key) {
+                self.note_use(key);
             }
             if self.buffers.has(len, Need::Beginning) {
                 return;

@@ -184,6 +184,7 @@ macro_rules! programs {
 
 programs! {
     accept,
+    buffers,
     connect,
     datagram,
     datagram_options,

@@ -174,7 +174,8 @@ fn set_quick_ack(world: &mut World, key: Key, value: &[u8]) {
     }
 }
 
-fn apply(world: &mut World, key: Key) {
+/// Tells the stack what a socket's options are.
+pub fn apply(world: &mut World, key: Key) {
     let Some(description) = world.descriptions.get(key) else { return };
     let (socket, options): (Option<Socket>, TcpOptions) = (description.socket(), description.settings.tcp);
     match (socket, world.stack()) {

@@ -4,7 +4,7 @@
 //! a way that the stack has not, a socket stays the kernel's, if it comes before connect(2) or listen(2); on a connection it
 //! is refused, as by a kernel that was built without it.
 
-use super::duplicate;
+use super::{duplicate, option};
 use crate::args;
 use crate::description::{Description, Role, Shadow};
 use crate::limits::{PASSED_LEN_MAX, PASSED_MAX};
@@ -135,8 +135,10 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
         if let Some(errno) = of_a_connection(name, value, description.family) {
             return Err(errno);
         }
-        warn_once!(?name, "setsockopt: an option that only the kernel's socket knows");
-        stats::count(&stats::CALLS_PASSED);
+        if !is_size(name) {
+            warn_once!(?name, "setsockopt: an option that only the kernel's socket knows");
+            stats::count(&stats::CALLS_PASSED);
+        }
     }
     if is_served && is_kernels(name, value) {
         warn_once!(?name, "setsockopt: an option that is not served");
@@ -150,6 +152,37 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
         description.device = sys::bound_device(fd);
     }
     duplicate::alter(world, key);
+    if is_size(name) {
+        follow_size(world, fd, key, name)?;
+    }
+    Ok(())
+}
+
+/// Whether an option is the size of a buffer or window: the kernel says what becomes of the number, and the stack keeps to it.
+fn is_size(name: Name) -> bool {
+    matches!(
+        name,
+        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_RCVBUFFORCE | libc::SO_SNDBUF | libc::SO_SNDBUFFORCE)
+            | (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP)
+    )
+}
+
+fn follow_size(world: &mut World, fd: RawFd, key: Key, (level, name): Name) -> Result<(), Errno> {
+    let asked = match name {
+        libc::SO_RCVBUFFORCE => libc::SO_RCVBUF,
+        libc::SO_SNDBUFFORCE => libc::SO_SNDBUF,
+        asked => asked,
+    };
+    // A datagram socket has no window.
+    let Ok(len) = sys::option_int(fd, level, asked) else { return Ok(()) };
+    let tcp = &mut world.description(key)?.settings.tcp;
+    let size = match (level, asked) {
+        (libc::SOL_SOCKET, libc::SO_RCVBUF) => &mut tcp.receive_buffer,
+        (libc::SOL_SOCKET, _) => &mut tcp.send_buffer,
+        _ => &mut tcp.window_clamp,
+    };
+    *size = len as u32;
+    option::apply(world, key);
     Ok(())
 }
 

@@ -67,7 +67,7 @@ struct Undo {
 }
 
 /// What a flow has under way.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Loss {
     /// The largest payload, in bytes.
     mss: u32,
@@ -114,7 +114,8 @@ pub struct Loss {
     timed: Option<(u32, Instant)>,
     /// What was sent while the congestion window was full ends here.
     full_until: u32,
-    undo: Option<Undo>,
+    /// Boxed: most flows lose nothing.
+    undo: Option<Box<Undo>>,
     rtt: Rtt,
     congestion: Congestion,
     hystart: HyStart,
@@ -274,7 +275,7 @@ impl Loss {
             (None, Some(age_ms)) => self.rtt.sample(timestamps::round_trip(age_ms)),
             _ => {}
         }
-        if let Some(Undo { congestion, resent_at: Some(at) }) = self.undo
+        if let Some(&Undo { congestion, resent_at: Some(at) }) = self.undo.as_deref()
             && is_earlier(age_ms, at, now)
         {
             // The segment itself has arrived, not its retransmission.
@@ -356,7 +357,8 @@ impl Loss {
     }
 
     fn prepare_undo(&mut self) {
-        self.undo = self.undo.or(Some(Undo { congestion: self.congestion, resent_at: None }));
+        let congestion = self.congestion;
+        self.undo.get_or_insert_with(|| Box::new(Undo { congestion, resent_at: None }));
     }
 
     /// The first that is lost and was not sent again: from where to where.

@@ -5,66 +5,62 @@ use crate::time_wait::after;
 /// Ranges that are remembered. A block that finds no room counts as not received: it may be sent twice.
 const RANGES_MAX: usize = 16;
 
-/// Ranges of sequence numbers, apart and in order.
-#[derive(Debug, Default, Clone, Copy)]
-pub struct Scoreboard {
-    ranges: [(u32, u32); RANGES_MAX],
-    len: usize,
-}
+/// Ranges of sequence numbers, apart and in order. They have memory once there has been one: most flows lose nothing.
+#[derive(Debug, Default)]
+pub struct Scoreboard(Vec<(u32, u32)>);
 
 impl Scoreboard {
     /// Nothing but what was acknowledged has arrived.
     pub fn clear(&mut self) {
-        self.len = 0;
+        self.0.clear();
     }
 
     /// Whether nothing is known to have arrived.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.0.is_empty()
     }
 
     /// The end of the highest range.
     pub fn high(&self) -> Option<u32> {
-        self.ranges().last().map(|&(_, end)| end)
+        self.0.last().map(|&(_, end)| end)
     }
 
     /// The bytes in all ranges.
     pub fn bytes(&self) -> u32 {
-        self.ranges().iter().map(|&(start, end)| end.wrapping_sub(start)).sum()
+        self.0.iter().map(|&(start, end)| end.wrapping_sub(start)).sum()
     }
 
     /// The ranges, lowest first.
     pub fn ranges(&self) -> &[(u32, u32)] {
-        &self.ranges[..self.len]
+        &self.0
     }
 
     /// Adds a block.
     pub fn insert(&mut self, mut start: u32, mut end: u32) {
+        let ranges = &mut self.0;
         // The ranges that the block touches become one with it.
-        let first = self.ranges().iter().position(|range| !after(start, range.1)).unwrap_or(self.len);
-        let touched = self.ranges()[first..].iter().take_while(|range| !after(range.0, end)).count();
+        let first = ranges.iter().position(|range| !after(start, range.1)).unwrap_or(ranges.len());
+        let touched = ranges[first..].iter().take_while(|range| !after(range.0, end)).count();
         if touched > 0 {
-            let (low, high) = (self.ranges[first].0, self.ranges[first + touched - 1].1);
+            let (low, high) = (ranges[first].0, ranges[first + touched - 1].1);
             start = if after(start, low) { low } else { start };
             end = if after(high, end) { high } else { end };
-            self.ranges.copy_within(first + touched..self.len, first + 1);
-            self.len -= touched - 1;
-        } else if self.len < RANGES_MAX {
-            self.ranges.copy_within(first..self.len, first + 1);
-            self.len += 1;
-        } else {
-            return;
+            ranges.drain(first + 1..first + touched);
+            ranges[first] = (start, end);
+        } else if ranges.len() < RANGES_MAX {
+            ranges.reserve_exact(RANGES_MAX - ranges.len());
+            ranges.insert(first, (start, end));
         }
-        self.ranges[first] = (start, end);
     }
 
     /// Forgets what lies before `una`, which is acknowledged now.
     pub fn acknowledge(&mut self, una: u32) {
-        let gone = self.ranges().iter().take_while(|range| !after(range.1, una)).count();
-        self.ranges.copy_within(gone..self.len, 0);
-        self.len -= gone;
-        if self.len > 0 && after(una, self.ranges[0].0) {
-            self.ranges[0].0 = una;
+        let gone = self.0.iter().take_while(|range| !after(range.1, una)).count();
+        self.0.drain(..gone);
+        if let Some(lowest) = self.0.first_mut()
+            && after(una, lowest.0)
+        {
+            lowest.0 = una;
         }
     }
 
