@@ -95,6 +95,26 @@ fn rfc9293_3_8_6_2_1_a_small_window_is_not_filled_with_crumbs() {
 }
 
 #[test]
+fn rfc9293_3_8_6_2_2_the_window_is_not_opened_by_crumbs() {
+    let (mut peer, flow) = accepted();
+    for _ in 0..66 {
+        peer.send_bytes(&[7; 1000]);
+        peer.silence(SECOND / 10);
+    }
+    peer.seq = peer.seq.wrapping_sub(66_000 - 61_440);
+    let mut buf = vec![0; 65_535];
+    for _ in 0..5 {
+        peer.script.stack.tcp_recv(flow, &mut buf[..100]).unwrap();
+        assert_eq!(peer.silence(SECOND / 10), []);
+    }
+    peer.script.stack.tcp_recv(flow, &mut buf).unwrap();
+    peer.turn();
+    let seen = peer.only();
+    assert_eq!((seen.ack, seen.payload.len()), (Some(peer.seq), 0));
+    assert!(seen.window > 30_000);
+}
+
+#[test]
 fn rfc9293_3_8_6_1_a_probe_of_our_closed_window_is_answered_each_time() {
     let (mut peer, flow) = accepted();
     for _ in 0..66 {
