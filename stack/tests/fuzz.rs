@@ -49,6 +49,7 @@ enum Event {
     Read(usize),
     Shut(How),
     Close(bool),
+    Options(TcpOptions),
     Wait(u64),
 }
 
@@ -101,6 +102,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => (1usize..9_000).prop_map(Event::Read),
         1 => prop::sample::select(vec![How::Write, How::Write, How::Both, How::Read]).prop_map(Event::Shut),
         1 => proptest::bool::weighted(0.3).prop_map(Event::Close),
+        2 => options().prop_map(Event::Options),
         10 => prop_oneof![0u64..3, 0u64..50, 0u64..3_000].prop_map(Event::Wait),
     ]
 }
@@ -114,20 +116,30 @@ fn icmp() -> impl Strategy<Value = Event> {
         .prop_map(|(kind, code, rest, near, quoted_len)| Event::Icmp(kind, code, rest, near, quoted_len))
 }
 
-fn setting() -> impl Strategy<Value = Setting> {
-    let irs = prop_oneof![Just(5_000), Just(u32::MAX - 900), Just(i32::MAX as u32 - 900), any::<u32>()];
-    let mss = prop::sample::select(vec![None, Some(1460), Some(1460), Some(536), Some(0), Some(1), Some(u16::MAX)]);
-    let shift = prop::sample::select(vec![None, Some(0), Some(2), Some(7), Some(14), Some(255)]);
-    let options = (any::<bool>(), any::<bool>(), prop::sample::select(vec![0, 0, 0, 20_000])).prop_map(
-        |(nodelay, keepalive, user_timeout_ms)| TcpOptions {
+fn options() -> impl Strategy<Value = TcpOptions> {
+    let buffer = || prop::sample::select(vec![0u32, 0, 0, 2_304, 9_216, 300_000]);
+    let user_timeout_ms = prop::sample::select(vec![0, 0, 0, 20_000]);
+    (any::<[bool; 3]>(), user_timeout_ms, buffer(), buffer(), buffer()).prop_map(
+        |([nodelay, corked, keepalive], user_timeout_ms, receive_buffer, send_buffer, window_clamp)| TcpOptions {
             nodelay,
+            corked,
             keepalive,
             keepalive_idle_s: 5,
             keepalive_interval_s: 1,
             user_timeout_ms,
+            receive_buffer,
+            send_buffer,
+            window_clamp,
             ..TcpOptions::default()
         },
-    );
+    )
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let irs = prop_oneof![Just(5_000), Just(u32::MAX - 900), Just(i32::MAX as u32 - 900), any::<u32>()];
+    let mss = prop::sample::select(vec![None, Some(1460), Some(1460), Some(536), Some(0), Some(1), Some(u16::MAX)]);
+    let shift = prop::sample::select(vec![None, Some(0), Some(2), Some(7), Some(14), Some(255)]);
+    let options = options();
     (any::<[bool; 5]>(), irs, mss, shift, options).prop_map(
         |([six, tagged, active, sack, timestamps], irs, mss, shift, options)| Setting {
             six,
@@ -200,6 +212,7 @@ fn happen(rogue: &mut Rogue, event: &Event) {
         Event::Read(len) => rogue.read(*len),
         Event::Shut(how) => rogue.shut(*how),
         Event::Close(reset) => rogue.close(*reset),
+        Event::Options(options) => rogue.set_options(*options),
         Event::Wait(millis) => rogue.wait(Duration::from_millis(*millis)),
     }
 }

@@ -417,6 +417,12 @@ impl Rogue {
         self.turn();
     }
 
+    pub fn set_options(&mut self, options: TcpOptions) {
+        let Some(flow) = self.flow.filter(|_| !self.closed) else { return };
+        self.stack.tcp_set_options(flow, options);
+        self.turn();
+    }
+
     pub fn shut(&mut self, how: How) {
         let Some(flow) = self.flow.filter(|_| !self.closed) else { return };
         if self.stack.tcp_shutdown(flow, how).is_ok() {
