@@ -453,7 +453,8 @@ impl Rogue {
             self.read(4_000);
             let fin = if self.read >= 3_000 && !self.peer_is_over() { FIN } else { 0 };
             let room = self.told_edge.wrapping_sub(self.told_ack).min(700) as usize;
-            let len = if self.peer_is_over() || fin != 0 { 0 } else { room };
+            // A closed window is probed.
+            let len = if self.peer_is_over() || fin != 0 { 0 } else { room.max(1) };
             self.say(self.honest(ACK | fin, len));
             self.wait(Duration::from_millis(500));
         }
