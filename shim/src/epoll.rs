@@ -118,7 +118,11 @@ fn check(operation: c_int, events: u32) -> Result<(), Errno> {
     }
 }
 
-fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
+/// Adds a socket of ours to a set.
+///
+/// # Errors
+/// As for [`control`].
+pub fn add(world: &mut World, set: Key, key: Key, item: Item) -> Result<(), Errno> {
     attach::attach_for(world, key);
     let added = world.sets.get_mut(set).ok_or(Errno::EBADF)?.add(item).ok_or(Errno::ENOMEM)?;
     let watches = &mut world.description(key)?.watches;

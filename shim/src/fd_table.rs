@@ -4,7 +4,7 @@
 //! whether the fd has become another one in between.
 
 use crate::limits::FDS_MAX;
-use crate::{inherited, thread};
+use crate::{inherited, old_sets, thread};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -21,6 +21,8 @@ pub enum Entry {
     Datagram(Key),
     /// An epoll instance that holds sockets of ours: the key of its set.
     Epoll(Key),
+    /// One of the parent process that this one has not used yet: the key of what is known of it.
+    OldEpoll(Key),
     /// A flow of a process before this one: the key of what is known of it.
     Inherited(Key),
     /// A placeholder that waits to be used. The application does not know of it.
@@ -44,6 +46,7 @@ const KIND_POOLED: u64 = 3 << KIND_SHIFT;
 const KIND_INTERNAL: u64 = 4 << KIND_SHIFT;
 const KIND_INHERITED: u64 = 5 << KIND_SHIFT;
 const KIND_DATAGRAM: u64 = 6 << KIND_SHIFT;
+const KIND_OLD_EPOLL: u64 = 7 << KIND_SHIFT;
 
 /// Zero is the kernel's, so that the table is made of untouched pages.
 static TABLE: [AtomicU64; FDS_MAX] = [const { AtomicU64::new(0) }; FDS_MAX];
@@ -57,6 +60,7 @@ impl Entry {
             Entry::Socket(key) => KIND_SOCKET | key.to_bits(),
             Entry::Datagram(key) => KIND_DATAGRAM | key.to_bits(),
             Entry::Epoll(key) => KIND_EPOLL | key.to_bits(),
+            Entry::OldEpoll(key) => KIND_OLD_EPOLL | key.to_bits(),
             Entry::Inherited(key) => KIND_INHERITED | key.to_bits(),
             Entry::Pooled => KIND_POOLED,
             Entry::Internal => KIND_INTERNAL,
@@ -68,6 +72,7 @@ impl Entry {
             KIND_SOCKET => Some(Entry::Socket(Key::from_bits(word & KEY_MASK))),
             KIND_DATAGRAM => Some(Entry::Datagram(Key::from_bits(word & KEY_MASK))),
             KIND_EPOLL => Some(Entry::Epoll(Key::from_bits(word & KEY_MASK))),
+            KIND_OLD_EPOLL => Some(Entry::OldEpoll(Key::from_bits(word & KEY_MASK))),
             KIND_INHERITED => Some(Entry::Inherited(Key::from_bits(word & KEY_MASK))),
             KIND_POOLED => Some(Entry::Pooled),
             KIND_INTERNAL => Some(Entry::Internal),
@@ -113,7 +118,7 @@ pub fn datagram(fd: c_int) -> Option<Key> {
 pub fn serve(fd: c_int) -> Option<Result<Key, Errno>> {
     match get(fd)? {
         Entry::Socket(key) => Some(Ok(key)),
-        Entry::Epoll(_) | Entry::Datagram(_) => None,
+        Entry::Epoll(_) | Entry::OldEpoll(_) | Entry::Datagram(_) => None,
         Entry::Inherited(key) => {
             inherited::obtain(key);
             None
@@ -131,6 +136,10 @@ pub fn used(fd: RawFd) -> Option<Entry> {
             inherited::obtain(key);
             get(fd)
         }
+        Entry::OldEpoll(key) => {
+            old_sets::renew(key);
+            get(fd)
+        }
         entry => Some(entry),
     }
 }
@@ -138,7 +147,7 @@ pub fn used(fd: RawFd) -> Option<Entry> {
 /// The set behind `fd`, if it is an epoll instance that holds sockets of ours.
 #[inline]
 pub fn epoll(fd: c_int) -> Option<Key> {
-    match get(fd)? {
+    match used(fd)? {
         Entry::Epoll(key) => Some(key),
         _ => None,
     }
@@ -223,9 +232,9 @@ mod tests {
     #[test]
     fn an_entry_comes_out_as_it_went_in() {
         let keys = [key(0, 0), key(1, 0), key(u64::from(u32::MAX), FDS_MAX as u64 - 1)];
-        let entries = keys
-            .iter()
-            .flat_map(|&key| [Entry::Socket(key), Entry::Datagram(key), Entry::Epoll(key), Entry::Inherited(key)]);
+        let entries = keys.iter().flat_map(|&key| {
+            [Entry::Socket(key), Entry::Datagram(key), Entry::Epoll(key), Entry::Inherited(key), Entry::OldEpoll(key)]
+        });
         for entry in entries.chain([Entry::Pooled, Entry::Internal]) {
             assert_eq!(Entry::unpack(entry.pack()), Some(entry));
         }

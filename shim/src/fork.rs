@@ -9,7 +9,7 @@ use crate::children::{self, Children};
 use crate::description::Role;
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
-use crate::{admission, attach, config, exit, keeper, sys};
+use crate::{admission, attach, config, exit, keeper, old_sets, sys};
 use stack::Errno;
 use stack::slab::Key;
 use std::cell::Cell;
@@ -117,7 +117,8 @@ extern "C" fn in_child() {
     }
 }
 
-/// Makes a process that is nobody's child. True in it; the lock is its own thread's there.
+/// Makes a process that is nobody's child, and in nobody's process group: what ends those of this one must not end it
+/// before it has sent what is queued. True in it; the lock is its own thread's there.
 ///
 /// # Errors
 /// What fork(2) says.
@@ -126,12 +127,15 @@ pub fn make_orphan() -> Result<bool, Errno> {
     // SAFETY: in the child, which has no other thread, the C library goes on working.
     match unsafe { libc::fork() } {
         -1 => Err(failed()),
-        // SAFETY: as above.
-        0 => match unsafe { libc::fork() } {
-            0 => Ok(true),
-            -1 => sys::exit(1),
-            _ => sys::exit(0),
-        },
+        0 => {
+            sys::new_session();
+            // SAFETY: as above.
+            match unsafe { libc::fork() } {
+                0 => Ok(true),
+                -1 => sys::exit(1),
+                _ => sys::exit(0),
+            }
+        }
         child if sys::wait_for(child) == 0 => Ok(false),
         _ => Err(Errno::EAGAIN),
     }
@@ -177,7 +181,7 @@ fn begin_anew(world: &mut World, channels: Channels) {
     world.wakers.forget();
     inherit(world, channels);
     admission::inherit(world);
-    world.disown_sets();
+    old_sets::disown(world);
     if is_prepared && config::get().is_some() {
         // While it still has its parent's privileges.
         attach::prepare(world);

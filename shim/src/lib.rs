@@ -36,6 +36,7 @@ mod limits;
 mod log;
 mod memory;
 mod message;
+mod old_sets;
 mod output;
 mod pieces;
 mod placeholder;

@@ -98,7 +98,7 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
                 fd.revents = if world.nest(set) { fd.events & POLLIN } else { 0 };
             }
             // Given back to the kernel before this, unless a signal handler polls.
-            Some(Entry::Inherited(_)) => {}
+            Some(Entry::Inherited(_) | Entry::OldEpoll(_)) => {}
             Some(Entry::Socket(key) | Entry::Datagram(key)) => look_at_socket(world, key, fd, kernel),
         }
         ready += usize::from(fd.revents != 0);

@@ -466,6 +466,12 @@ pub fn exit(status: c_int) -> ! {
     }
 }
 
+/// setsid(2).
+pub fn new_session() {
+    // It can only fail for who leads a process group already.
+    let _ = call!(SYS_setsid);
+}
+
 /// Waits for the end of a child: 0, or what it ended with.
 pub fn wait_for(child: libc::pid_t) -> c_int {
     let mut status = 0;

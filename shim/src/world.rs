@@ -9,6 +9,7 @@ use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
 use crate::inherited::Inheritance;
 use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX};
+use crate::old_sets::OldSets;
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
 use crate::waker::Wakers;
@@ -52,6 +53,8 @@ pub struct World {
     pub children: Children,
     /// Flows of those before this process.
     pub inheritance: Inheritance,
+    /// Epoll instances of the parent process.
+    pub old_sets: OldSets,
     /// Sets that are watched through the kernel.
     nested: Vec<Key>,
     /// Shadows of closed flows: their ports stay reserved in the kernel while the stack still uses them.
@@ -172,6 +175,7 @@ impl World {
             relays: Relays::default(),
             children: Children::default(),
             inheritance: Inheritance::default(),
+            old_sets: OldSets::default(),
             nested: Vec::new(),
             lingering: VecDeque::new(),
         }
@@ -390,18 +394,11 @@ impl World {
         }
     }
 
-    /// Forgets the parent's closed flows in a child of fork(2).
+    /// Forgets the parent's closed flows and what it watches, in a child of fork(2).
     pub fn drop_lingering(&mut self) {
+        self.nested.clear();
         while !self.lingering.is_empty() {
             self.finish_first_lingering();
-        }
-    }
-
-    /// Leaves the parent's epoll instances to the kernel, in a child of fork(2): what they hold is the parent's.
-    pub fn disown_sets(&mut self) {
-        let keys: Vec<Key> = self.sets.iter().map(|(key, _)| key).collect();
-        for key in keys {
-            self.close_set(key);
         }
     }
 

@@ -181,6 +181,43 @@ static void watched_by_the_child(void)
 	join(pid);
 }
 
+// The parent has made the epoll instance, and the child goes on with it.
+static void watched_before(void)
+{
+	int fd = flow(), ends[2], epfd = epoll_create1(0), waiting = stream();
+	union address address = wildcard_at(PORT + 1);
+	if (pipe(ends) || bind(waiting, &address.any, address_len) || listen(waiting, 1))
+		give_up("listen");
+	struct epoll_event event = {.events = EPOLLIN, .data.u32 = 7};
+	TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event));
+	event.data.u32 = 8;
+	TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, ends[0], &event));
+	event.data.u32 = 9;
+	TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, waiting, &event));
+	pid_t pid = child();
+	if (pid == 0) {
+		char bytes[4];
+		if (TRY(epoll_wait(epfd, &event, 1, 0)))
+			say_bits("it", event.events);
+		TRY(write(ends[1], "x", 1));
+		TRY(epoll_wait(epfd, &event, 1, -1));
+		TRY(event.data.u32);
+		TRY(read(ends[0], bytes, 1));
+		TRY(send(fd, "ping", 4, 0));
+		TRY(epoll_wait(epfd, &event, 1, -1));
+		TRY(event.data.u32);
+		TRY(recv(fd, bytes, 4, MSG_WAITALL));
+		TRY(epoll_wait(epfd, &event, 1, 0));
+		TRY(epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL));
+		TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, ends[0], &event));
+		TRY(epoll_ctl(epfd, EPOLL_CTL_DEL, waiting, NULL));
+		TRY(close(epfd));
+		leave(7);
+	}
+	TRY(close(fd));
+	join(pid);
+}
+
 static void bulk_by_the_child(void)
 {
 	int fd = flow();
@@ -352,6 +389,7 @@ const struct test_case cases[] = {
 	{"nonblocking", FLOW, nonblocking, send_back},
 	{"options", FLOW, options, send_back},
 	{"watched_by_the_child", FLOW, watched_by_the_child, send_back},
+	{"watched_before", FLOW, watched_before, send_back},
 	{"bulk_by_the_child", FLOW, bulk_by_the_child, bulk_peer},
 	{"closed_by_one", FLOW, closed_by_one, closed_by_one_peer},
 	{"closed_unread", FLOW, closed_unread, closed_unread_peer},

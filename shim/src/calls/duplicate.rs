@@ -75,6 +75,7 @@ fn detach(world: &mut World, fd: RawFd, entry: Entry) {
             }
         }
         Entry::Epoll(key) => forget_epoll(world, fd, key),
+        Entry::OldEpoll(key) => world.old_sets.remove_fd(key, fd),
         Entry::Inherited(key) => world.inheritance.remove_fd(key, fd),
         Entry::Pooled | Entry::Internal => return,
     }
@@ -211,6 +212,7 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
             let Some(set) = world.sets.get_mut(key) else { return };
             set.fds.push(copy);
         }
+        Entry::OldEpoll(key) => world.old_sets.add_fd(key, copy),
         Entry::Inherited(key) => world.inheritance.add_fd(key, copy),
         Entry::Pooled | Entry::Internal => return,
     }
@@ -250,6 +252,7 @@ pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
             forget_socket(&mut world, to, key);
         }
         Some(Entry::Epoll(key)) => forget_epoll(&mut world, to, key),
+        Some(Entry::OldEpoll(key)) => world.old_sets.remove_fd(key, to),
         Some(Entry::Inherited(key)) => world.inheritance.remove_fd(key, to),
         Some(Entry::Internal) | None => {}
     }

@@ -26,7 +26,7 @@ pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Res
             }
             return Ok(None);
         }
-        Entry::Epoll(_) => return Ok(None),
+        Entry::Epoll(_) | Entry::OldEpoll(_) => return Ok(None),
         // Only close-on-exec is the fd's own, and not the socket's.
         Entry::Inherited(key) if matches!(command, libc::F_GETFD | libc::F_SETFD) => key,
         Entry::Inherited(key) => {

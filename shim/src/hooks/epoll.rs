@@ -46,10 +46,11 @@ export! {
 
     /// epoll_ctl(2).
     fn epoll_ctl(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int = libc::epoll_ctl {
+        fd_table::epoll(epfd);
         let socket = match fd_table::used(fd)? {
             Entry::Socket(socket) => socket,
             Entry::Datagram(socket) => datagram::used(fd, socket)?,
-            Entry::Inherited(_) => return None,
+            Entry::Inherited(_) | Entry::OldEpoll(_) => return None,
             Entry::Pooled | Entry::Internal => return ret::status(Err(Errno::EBADF)),
             Entry::Epoll(set) => {
                 epoll::note_nested(set);

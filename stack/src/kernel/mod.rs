@@ -13,4 +13,5 @@ mod umem;
 pub mod xsk;
 
 pub use fork::share_with_child;
+pub use sys::read_file;
 pub use xdp_prog::{AttachedMode, Mode, Steering, high_fd_floor};

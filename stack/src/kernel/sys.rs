@@ -78,7 +78,7 @@ pub(super) fn exists(path: &CStr) -> bool {
 }
 
 /// The whole of a file.
-pub(super) fn read_file(path: &CStr) -> io::Result<Vec<u8>> {
+pub fn read_file(path: &CStr) -> io::Result<Vec<u8>> {
     let path_ptr = path.as_ptr();
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
     // SAFETY: a live path that ends in a zero byte.
