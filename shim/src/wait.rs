@@ -116,7 +116,10 @@ fn wait<T>(
         if may_spin {
             let turns = world::turns();
             drop(world);
-            may_spin = spin(turns, until, || patience.shadow.is_some_and(sys::is_readable));
+            // It was asked just now.
+            let mut is_asked = true;
+            may_spin =
+                spin(turns, until, || !std::mem::take(&mut is_asked) && patience.shadow.is_some_and(sys::is_readable));
             world = world::enter()?;
             continue;
         }

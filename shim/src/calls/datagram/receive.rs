@@ -29,12 +29,15 @@ pub fn receive(fd: RawFd, key: Key, message: &mut Incoming<'_>, flags: c_int) ->
         return Ok(None);
     }
     let patience = Patience { shadow: Some(fd), ..Patience::RECEIVE }.unless(flags & MSG_DONTWAIT != 0);
+    // A call that waits looks again in any case: the first time, it leaves the shadow alone.
+    let mut is_first = true;
     let received = wait::complete(key, patience, |world| {
         datagram::settle(world, key);
-        match attempt(world, fd, key, message, flags) {
+        let is_first = std::mem::take(&mut is_first);
+        match attempt(world, fd, key, message, flags, is_first) {
             Err(Errno::EAGAIN) if world.is_rx_pending() => {
                 world.turn(clock::now());
-                attempt(world, fd, key, message, flags)
+                attempt(world, fd, key, message, flags, is_first)
             }
             received => received,
         }
@@ -47,11 +50,18 @@ pub fn receive(fd: RawFd, key: Key, message: &mut Incoming<'_>, flags: c_int) ->
     }
 }
 
-fn attempt(world: &mut World, fd: RawFd, key: Key, message: &mut Incoming<'_>, flags: c_int) -> Result<usize, Errno> {
+fn attempt(
+    world: &mut World,
+    fd: RawFd,
+    key: Key,
+    message: &mut Incoming<'_>,
+    flags: c_int,
+    is_first: bool,
+) -> Result<usize, Errno> {
     let World { descriptions, network, .. } = world;
     let description = descriptions.get_mut(key).ok_or(Errno::EBADF)?;
-    let is_told = description.nonblocking && !description.watches.is_empty();
     let may_block = !description.nonblocking && flags & MSG_DONTWAIT == 0;
+    let is_told = description.nonblocking && !description.watches.is_empty() || may_block && is_first;
     let &mut Description { family, ref mut role, .. } = description;
     let Role::Datagram(datagram) = role else { return Err(Errno::EBADF) };
     let stack = network.as_mut().map(|network| &mut network.stack);
