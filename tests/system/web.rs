@@ -2,7 +2,7 @@
 //! preloaded, with the same answers.
 
 use userstack_tests::{
-    Family, Finished, Hosts, Program, Running, Scratch, Stack, run_command, until, with_children, www,
+    Family, Finished, Hosts, Program, Running, Scratch, Stack, exists, run_command, until, with_children, www,
 };
 
 /// The hosts of one run: the server under test runs on `ours`, its clients on `peer`.
@@ -244,4 +244,148 @@ public class Client {
         })
     };
     assert_eq!(run(Stack::Preloaded), run(Stack::Kernel));
+}
+
+/// Java's NIO: a server with one selector.
+#[test]
+fn java_selector() {
+    check(|stage| {
+        let server = "
+import java.net.*; import java.nio.*; import java.nio.channels.*;
+public class Server {
+    public static void main(String[] arguments) throws Exception {
+        var selector = Selector.open();
+        var listener = ServerSocketChannel.open().bind(new InetSocketAddress(arguments[0], 8080));
+        listener.configureBlocking(false).register(selector, SelectionKey.OP_ACCEPT);
+        while (true) {
+            selector.select();
+            for (var keys = selector.selectedKeys().iterator(); keys.hasNext(); ) {
+                var key = keys.next();
+                keys.remove();
+                if (key.isAcceptable()) {
+                    var peer = listener.accept();
+                    peer.configureBlocking(false).register(selector, SelectionKey.OP_READ, ByteBuffer.allocate(65536));
+                    continue;
+                }
+                var peer = (SocketChannel) key.channel();
+                var buffer = (ByteBuffer) key.attachment();
+                if (key.isReadable() && peer.read(buffer) < 0) { peer.close(); continue; }
+                buffer.flip();
+                peer.write(buffer);
+                buffer.compact();
+                key.interestOps((buffer.hasRemaining() ? SelectionKey.OP_READ : 0)
+                    | (buffer.position() > 0 ? SelectionKey.OP_WRITE : 0));
+            }
+        }
+    }
+}";
+        let file = stage.files.write("Server.java", server);
+        let address = stage.hosts.ours.address(Family::V4).to_string();
+        let server = stage.serve(["java", &file, &address], 8080);
+        let echo = format!(
+            "socat -t30 - TCP:{} < {} | cmp - {}",
+            stage.at(8080),
+            stage.files.join("large"),
+            stage.files.join("large")
+        );
+        for _ in 0..2 {
+            stage.client(["sh", "-c", &echo]);
+        }
+        ("everything came back".to_string(), server, libc::SIGTERM)
+    });
+}
+
+/// openssl's own server and client, which use neither epoll nor threads.
+#[test]
+fn openssl() {
+    check(|stage| {
+        let (certificate, key) = stage.certificate();
+        let argv =
+            ["openssl", "s_server", "-accept", &stage.at(8443), "-cert", &certificate, "-key", &key, "-WWW", "-quiet"];
+        // It ends by itself after a connection for each file, and then leaves its counters.
+        let argv = format!("cd {} && exec {} -naccept 4", stage.files.join(""), argv.join(" "));
+        let server = stage.serve(["sh", "-c", &argv], 8443);
+        let answers = stage.fetch(&format!("https://{}", stage.at(8443)), &["--http1.0", "-H", "Connection: close"]);
+        (answers, server, libc::SIGTERM)
+    });
+}
+
+/// Go makes its system calls itself: its connections stay the kernel's, and work.
+#[test]
+fn go() {
+    let program = "
+package main
+
+import (\"fmt\"; \"io\"; \"net/http\"; \"os\")
+
+func main() {
+    answer, err := http.Get(os.Args[1])
+    if err != nil { fmt.Println(err); os.Exit(1) }
+    body, err := io.ReadAll(answer.Body)
+    fmt.Println(answer.StatusCode, len(body), err)
+}";
+    let stage = Stage::new(Stack::Preloaded);
+    let _upstreams = stage.upstreams();
+    let (source, binary) = (stage.files.write("get.go", program), stage.files.join("get"));
+    run_command(&["env", "HOME=/root", "GOCACHE=/tmp/userstack-go-cache", "go", "build", "-o", &binary, &source]);
+    let url = format!("http://{}/large", stage.peers_upstream());
+    let got = Program::new([binary, url]).on(Stack::Preloaded).run(&stage.hosts.ours).succeeded();
+    assert_eq!(got.text(), "200 20000000 <nil>\n");
+}
+
+/// A daemon by the file of its process id; killed on drop, with all that it has started.
+struct Daemon(String);
+
+impl Daemon {
+    fn pid(&self) -> Option<u32> {
+        std::fs::read_to_string(&self.0).ok()?.trim().parse().ok()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        for pid in self.pid().map(with_children).unwrap_or_default() {
+            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+        }
+    }
+}
+
+/// nginx is replaced by another binary while it serves, which takes its listeners over across exec(3).
+#[test]
+fn nginx_upgrade() {
+    let run = |stack| {
+        let stage = Stage::new(stack);
+        let (root, address) = (stage.files.join(""), stage.at(8080));
+        let config = format!(
+            "daemon on; pid {root}/nginx.pid; user www-data; worker_processes 1; events {{}}
+            env LD_PRELOAD; env USERSTACK_IFACE;
+            http {{ access_log off; server {{ listen {address}; root {root}; }} }}"
+        );
+        let file = stage.files.write("nginx.conf", config);
+        // In a session of its own, which does not end with the process that is started here.
+        let argv =
+            ["setsid", "--wait", "/usr/sbin/nginx", "-e", &stage.files.join("errors"), "-c", &file].map(String::from);
+        Program::new(argv).on(stack).run(&stage.hosts.ours).succeeded();
+        let daemon = Daemon(stage.files.join("nginx.pid"));
+        let old = until("nginx", || daemon.pid());
+        until("nginx to listen", || stage.hosts.ours.is_listening(8080).then_some(()));
+        let served = || stage.fetch(&format!("http://{address}"), &[]);
+        let mut answers = served();
+        run_command(&["kill", "-USR2", &old.to_string()]);
+        until("the new binary", || daemon.pid().filter(|new| *new != old));
+        answers += &served();
+        run_command(&["kill", "-QUIT", &old.to_string()]);
+        until("the old binary to end", || (!exists(old)).then_some(()));
+        answers += &served();
+        let url = format!("http://{address}");
+        answers += &stage.load(&url, &[]);
+        answers += &stage.load(&url, &["-k"]);
+        run_command(&["kill", "-QUIT", &daemon.pid().expect("the new one").to_string()]);
+        until("the new binary to end", || daemon.pid().is_none().then_some(()));
+        let kernel_tcp = stage.hosts.ours.kernel_tcp();
+        (answers, kernel_tcp.segments_in)
+    };
+    let ((expected, by_kernel), (answers, beside)) = (run(Stack::Kernel), run(Stack::Preloaded));
+    assert_eq!(answers, expected);
+    assert!(beside < by_kernel / 2, "{beside} segments through the kernel's TCP, {by_kernel} on the kernel");
 }

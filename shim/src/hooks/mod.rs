@@ -11,7 +11,6 @@ mod message;
 mod name;
 mod option;
 mod poll;
-mod positioned;
 mod process;
 mod program;
 mod socket;
@@ -27,7 +26,6 @@ pub fn resolve() {
     name::resolve();
     option::resolve();
     poll::resolve();
-    positioned::resolve();
     process::resolve();
     process::resolve_forwards();
     program::resolve();
