@@ -28,13 +28,20 @@ use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpTimestampRepr};
 impl Stack {
     /// A SYN to a listener. `closed_at` is the SND.NXT of the flow in TIME-WAIT whose 4-tuple it takes over.
     ///
-    /// As in Linux, it is ignored while the accept queue is full, and gets a cookie while the SYN queue is.
+    /// As in Linux, it is ignored while the accept queue is full, and gets a cookie while the SYN queue is. It is ignored,
+    /// too, while there is no memory for another flow.
     pub(crate) fn receive_syn(&mut self, key: Key, received: &Received<'_>, closed_at: Option<u32>, now: Instant) {
         let Some(listener) = self.listeners.get_mut(key) else { return };
         if listener.is_full() {
             self.counters.drop_backlog += 1;
             return;
         }
+        let buffers_len = listener.options.receive_len() + listener.options.send_len();
+        if !self.has_memory_for(buffers_len) {
+            self.counters.drop_no_memory += 1;
+            return;
+        }
+        let Some(listener) = self.listeners.get_mut(key) else { return };
         let overflows = listener.is_syn_queue_full() || self.syn_queue.is_full();
         let flow_key = &received.segment.key;
         let isn = self.secret.initial_sequence_number(flow_key, now);

@@ -73,6 +73,7 @@ fn open_until_refused(world: &mut World, listener: ListenerId) -> Vec<(FlowId, F
         match accepted {
             Some(server) => flows.push((client, server)),
             None => {
+                assert!(world.client.tcp_connected(client).is_err(), "a SYN was answered");
                 world.client.tcp_close(client, true);
                 return flows;
             }
