@@ -116,7 +116,10 @@ fn say(
             IpAddr::V4(address) => address.to_ipv6_mapped(),
             IpAddr::V6(address) => address,
         };
-        let info = [&destination.octets()[..], &index.to_ne_bytes()].concat();
+        // struct in6_pktinfo.
+        let mut info = [0; 20];
+        info[..16].copy_from_slice(&destination.octets());
+        info[16..].copy_from_slice(&index.to_ne_bytes());
         message.add_control(IPPROTO_IPV6, IPV6_PKTINFO, &info)?;
     }
     match arrival.destination {
@@ -138,8 +141,8 @@ fn say_v4(
 ) -> Result<(), Errno> {
     if wanted.v4_info {
         // struct in_pktinfo: the local address and the destination are one.
-        let info = [index.to_ne_bytes(), destination, destination].concat();
-        message.add_control(IPPROTO_IP, IP_PKTINFO, &info)?;
+        let info = [index.to_ne_bytes(), destination, destination];
+        message.add_control(IPPROTO_IP, IP_PKTINFO, info.as_flattened())?;
     }
     if wanted.ttl {
         message.add_control(IPPROTO_IP, IP_TTL, &c_int::from(arrival.hop_limit).to_ne_bytes())?;
