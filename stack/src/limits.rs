@@ -203,3 +203,7 @@ pub const QUIET_LEN: Duration = Duration::from_secs(1);
 
 /// Flows that are looked at in one turn for that.
 pub const QUIET_LOOKS: usize = 64;
+
+/// The largest IP packet with a datagram that we send through a router: IPv6's minimum MTU (RFC 8200, 5), which IPv4's
+/// paths have, too. The kernel sends larger ones, and finds out what the path lets through.
+pub const FORWARDED_LEN_MAX: u16 = 1280;

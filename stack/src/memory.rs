@@ -88,10 +88,17 @@ impl Stack {
             self.grow_receive_buffer(key);
         }
         self.note_use(key);
+        if self.flows.get(key).is_some_and(|flow| !flow.is_read_over()) {
+            self.offer_room(key);
+        }
+    }
+
+    /// Tells the peer of the room that there is, if that has doubled since it was last told.
+    pub(crate) fn offer_room(&mut self, key: Key) {
         let is_scarce = self.buffers.is_scarce();
         let Some(flow) = self.flows.get_mut(key) else { return };
         let room = flow.room(is_scarce);
-        if !flow.is_read_over() && flow.wire.window.has_doubled(flow.wire.rcv_nxt, &room) {
+        if flow.wire.window.has_doubled(flow.wire.rcv_nxt, &room) {
             flow.wire.window.set_due();
             self.mark_dirty(key);
         }

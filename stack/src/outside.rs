@@ -25,6 +25,8 @@ pub struct NextHop {
     pub header_len: u8,
     /// The largest IP packet on this route, in bytes.
     pub mtu: u16,
+    /// The destination is a neighbour: nobody forwards what goes there, by a link that may be narrower.
+    pub is_on_link: bool,
 }
 
 /// The answer to "how do I reach this address?".

@@ -234,6 +234,8 @@ impl Stack {
             Acceptance::Old if received.segment.sequence_len() > 0 => {
                 flow.wire.came_twice(&received.segment);
                 self.acknowledge(key, received, now);
+                // It may have probed a window that was not opened by itself: that of who reads no more (SHUT_RD).
+                self.offer_room(key);
             }
             Acceptance::Old if acceptance::is_spaced(flow.challenged_at, now) => {
                 flow.challenged_at = Some(now);

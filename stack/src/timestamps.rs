@@ -72,7 +72,12 @@ impl Recent {
     /// Whether a segment that came now and shows `value` is an old one (PAWS: RFC 7323, 5.3). The peer's clock is not
     /// trusted to a millisecond, nor after a long silence (5.5), nor if it once showed zero, as in Linux.
     pub fn is_after(&self, value: u32, now: Instant) -> bool {
-        after(self.value.wrapping_sub(1), value) && now <= self.at + TIMESTAMP_IDLE_MAX && self.value != 0
+        after(self.value.wrapping_sub(1), value) && !self.is_forgotten(now)
+    }
+
+    /// Whether nothing can be compared with it any more.
+    fn is_forgotten(&self, now: Instant) -> bool {
+        self.value == 0 || now > self.at + TIMESTAMP_IDLE_MAX
     }
 }
 
@@ -129,7 +134,7 @@ impl Timestamps {
         if let (Some(recent), Some(option)) = (&mut self.recent, option)
             && !after(seq, self.last_ack_sent)
             && !after(self.last_ack_sent, end)
-            && !after(recent.value, option.value)
+            && (!after(recent.value, option.value) || recent.is_forgotten(now))
         {
             *recent = Recent { value: option.value, at: now };
         }
@@ -198,7 +203,10 @@ mod tests {
     fn rfc7323_5_5_an_idle_clock_is_forgotten() {
         let later = NOW + TIMESTAMP_IDLE_MAX;
         assert!(seen(50).is_old(option(10), later));
-        assert!(!seen(50).is_old(option(10), later + Duration::from_secs(1)));
+        let (mut timestamps, much_later) = (seen(50), later + Duration::from_secs(1));
+        assert!(!timestamps.is_old(option(10), much_later));
+        timestamps.received(option(10), 100, 110, much_later);
+        assert_eq!(timestamps.recent, Some(Recent { value: 10, at: much_later }));
     }
 
     #[test]

@@ -8,7 +8,7 @@ mod sim;
 use rogue::frame::{ACK, FIN, SYN, Shape};
 use rogue::{Rogue, Setting};
 use stack::Duration;
-use stack::socket::tcp::TcpOptions;
+use stack::socket::tcp::{How, TcpOptions};
 
 fn plain() -> Setting {
     Setting {
@@ -100,5 +100,17 @@ fn an_opening_ack_from_the_right_edge() {
     for seq in [rogue.told_edge, rogue.told_edge.wrapping_sub(1)] {
         rogue.say(Shape { seq, len: 1, ..rogue.honest(ACK, 0) });
     }
+    rogue.finish();
+}
+
+/// Who has shut down reading is told of no room that comes of it, as on Linux; but whoever probes is.
+#[test]
+fn a_probe_of_the_window_of_who_reads_no_more() {
+    let options = TcpOptions { receive_buffer: 2_304, ..TcpOptions::default() };
+    let mut rogue = Rogue::new(Setting { options, ..plain() });
+    rogue.say(rogue.honest(ACK, 1_152));
+    rogue.set_options(TcpOptions::default());
+    rogue.shut(How::Both);
+    rogue.say(rogue.honest(ACK, 0));
     rogue.finish();
 }

@@ -74,7 +74,7 @@ fn on_link_neighbours_are_resolved_by_the_kernel() {
             let next_hop = ready(&mut routes, remote);
             assert_eq!(next_hop.interface, InterfaceId(0));
             assert_eq!(next_hop.source, address(source));
-            assert_eq!(next_hop.mtu, 1500);
+            assert_eq!((next_hop.mtu, next_hop.is_on_link), (1500, true));
             assert_eq!(used(&next_hop), header(&rig, ethertype));
             assert_eq!(hop(&mut routes, remote), Hop::Ready(next_hop));
         }
@@ -91,6 +91,7 @@ fn a_gateway_stands_for_what_is_behind_it() {
         let mut routes = routes();
         let next_hop = ready(&mut routes, "192.0.2.9");
         assert_eq!((used(&next_hop), next_hop.mtu), (&header(&rig, [8, 0])[..], 1400));
+        assert!(!next_hop.is_on_link);
         assert_eq!(used(&ready(&mut routes, "2001:db8::9")), header(&rig, [0x86, 0xdd]));
         assert_eq!(used(&ready(&mut routes, "198.51.100.9")), header(&rig, [8, 0]));
     });

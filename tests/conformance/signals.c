@@ -147,6 +147,24 @@ static void masks(void)
 	tell();
 }
 
+// O_ASYNC: a signal for what comes.
+static void asynchronous(void)
+{
+	int fd = flow();
+	count_signal(SIGIO, 0);
+	TRY(fcntl(fd, F_SETOWN, getpid()));
+	TRY(fcntl(fd, F_GETOWN) == getpid());
+	TRY(fcntl(fd, F_SETFL, O_ASYNC | O_NONBLOCK));
+	TRY(fcntl(fd, F_GETFL));
+	tell();
+	for (int i = 0; i < 3000 && signals_seen == 0; i++)
+		usleep(1000);
+	TRY(signals_seen > 0);
+	wait_for(fd, POLLIN);
+	TRY(recv(fd, &(char){0}, 1, 0));
+	tell();
+}
+
 const struct test_case cases[] = {
 	{"interrupted", FLOW, interrupted, stay},
 	{"accept_interrupted", PASSED, accept_interrupted, NULL},
@@ -154,5 +172,6 @@ const struct test_case cases[] = {
 	{"send_interrupted", FLOW, send_interrupted, stay},
 	{"restarted", FLOW, restarted, send_when_asked},
 	{"masks", FLOW, masks, stay},
+	{"asynchronous", FLOW, asynchronous, send_when_asked},
 	{0},
 };

@@ -265,6 +265,37 @@ static void wrong_arguments(void)
 	tell();
 }
 
+// At a position that a socket has not, and at the present one.
+static void positioned(void)
+{
+	char bytes[16] = "12345678";
+	struct iovec parts[2] = {{bytes, 2}, {bytes + 2, 3}};
+	int fd = flow();
+	TRY(preadv(fd, parts, 2, 0));
+	TRY(pwritev(fd, parts, 2, 0));
+	TRY(preadv2(fd, parts, 2, 0, 0));
+	TRY(pwritev2(fd, parts, 2, 7, 0));
+	TRY(preadv2(fd, parts, 2, -1, RWF_NOWAIT));
+	tell();
+	TRY(preadv2(fd, parts, 2, -1, 0));
+	printf("%.5s\n", bytes);
+	TRY(pwritev2(fd, parts, 2, -1, 0));
+	TRY(preadv2(fd, parts, 0, -1, 0));
+	TRY(recvmsg(fd, &(struct msghdr){.msg_iov = parts, .msg_iovlen = 2}, MSG_PEEK | MSG_TRUNC | MSG_WAITALL));
+	TRY(recv(fd, bytes, sizeof bytes, 0));
+}
+
+static void send_and_take_five(void)
+{
+	char bytes[5];
+	int fd = flow();
+	await();
+	TRY(send(fd, "hello", 5, 0));
+	TRY(recv(fd, bytes, 5, MSG_WAITALL));
+	TRY(send(fd, "world", 5, 0));
+	TRY(read_to_end(fd));
+}
+
 // A buffer whose size the compiler knows, and a length that it does not: __read_chk, __recv_chk, __recvfrom_chk.
 static void fortified(void)
 {
@@ -292,5 +323,6 @@ const struct test_case cases[] = {
 	{"unconnected", PASSED, unconnected, NULL},
 	{"wrong_arguments", FLOW, wrong_arguments, stay},
 	{"fortified", FLOW, fortified, send_hello},
+	{"positioned", FLOW, positioned, send_and_take_five},
 	{0},
 };

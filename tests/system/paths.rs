@@ -32,6 +32,45 @@ fn a_black_hole_is_found_out_although_nobody_says_so() {
     }
 }
 
+/// What a path does not let through is lost until the kernel, which sends it, hears of that and cuts it up.
+#[test]
+fn datagrams_go_through_a_narrow_path_in_fragments() {
+    const SCRIPT: &str = "
+import socket, sys
+far = sys.argv[1]
+family = socket.AF_INET6 if ':' in far else socket.AF_INET
+peer = socket.socket(family, socket.SOCK_DGRAM)
+peer.connect((far, 7))
+peer.settimeout(0.2)
+for size in 100, 100, 100, 1400:
+    answer = b''
+    while len(answer) != size:
+        # The first one is lost, and said to be too long.
+        try:
+            peer.send(b'x' * size)
+            answer = peer.recv(2000)
+        except OSError:
+            pass
+print('through')
+";
+    const ECHO: &str = "
+import socket
+echo = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+echo.bind(('::', 7))
+print('ready', flush=True)
+while True:
+    datagram, peer = echo.recvfrom(2000)
+    echo.sendto(datagram, peer)
+";
+    for family in Family::ALL {
+        let routed = Routed::new().narrowed(1280);
+        let _echo = Program::new(["/usr/bin/python3", "-c", ECHO]).start(&routed.far).says("ready");
+        let argv = ["/usr/bin/python3", "-c", SCRIPT, &routed.far.address(family).to_string()].map(String::from);
+        let finished = Program::new(argv).on(Stack::Preloaded).run(&routed.ours).succeeded();
+        assert!(finished.stats.get("datagrams_sent") > 0, "{family:?}: {:?}", finished.stats);
+    }
+}
+
 /// Runs a Python script on our host on either stack, and fails if it does not say the same. Its arguments are the far
 /// host's address, the port of a server on it that echoes, the name of the router's namespace, and a file whose
 /// existence has the router say that the far host is unreachable.

@@ -3,7 +3,7 @@
 use super::{datagram, duplicate};
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
-use crate::{adopt, clock, inherited, world};
+use crate::{adopt, clock, escape, inherited, world};
 use libc::{FD_CLOEXEC, FIONBIO, FIONREAD, O_NONBLOCK, O_RDWR, TIOCOUTQ, c_int, c_long, c_ulong};
 use stack::Errno;
 use stack::slab::Key;
@@ -45,6 +45,40 @@ pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Res
         libc::F_SETFL => Ok(set_nonblocking(key, argument as c_int & O_NONBLOCK != 0)?.map(|()| 0)),
         _ => Ok(None),
     }
+}
+
+/// Of asm-generic/fcntl.h and asm-generic/sockios.h.
+const F_SETSIG: c_int = 10;
+const F_SETOWN_EX: c_int = 15;
+const FIOSETOWN: c_ulong = 0x8901;
+const SIOCSPGRP: c_ulong = 0x8902;
+
+/// Whether fcntl(2) is to say who gets SIGIO, or when.
+pub fn asks_for_signals(command: c_int, argument: c_long) -> bool {
+    match command {
+        libc::F_SETFL => argument as c_int & libc::O_ASYNC != 0,
+        libc::F_SETOWN | F_SETSIG | F_SETOWN_EX => true,
+        _ => false,
+    }
+}
+
+/// The same of ioctl(2).
+pub fn requests_signals(request: c_ulong) -> bool {
+    matches!(request, libc::FIOASYNC | FIOSETOWN | SIOCSPGRP)
+}
+
+/// Leaves a connection to the kernel, which sends signals for it; false if `fd` is none.
+pub fn leave_to_signals(fd: RawFd) -> bool {
+    let key = fd_table::socket(fd);
+    let is_flow = key.is_some_and(|key| {
+        world::enter().is_ok_and(|mut world| {
+            world.description(key).is_ok_and(|description| matches!(description.role, Role::Flow(_)))
+        })
+    });
+    if is_flow {
+        escape::release(fd);
+    }
+    is_flow
 }
 
 /// O_NONBLOCK of a socket; `None` while the kernel's own flag says it.

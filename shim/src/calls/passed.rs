@@ -66,7 +66,18 @@ const IPV6_MINHOPCOUNT: c_int = 73;
 fn is_kernels(name: Name, value: &[u8]) -> bool {
     let is_on = args::option_int(value).is_ok_and(|value| value != 0);
     match name {
-        (libc::SOL_SOCKET, libc::SO_MARK | libc::SO_DONTROUTE | libc::SO_TIMESTAMPING | SO_TIMESTAMPING_NEW) => is_on,
+        (libc::SOL_SOCKET, libc::SO_MARK | libc::SO_DONTROUTE) => is_on,
+        // What is told beside the bytes, in control messages or the error queue.
+        (
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMP
+            | libc::SO_TIMESTAMPNS
+            | libc::SO_TIMESTAMPING
+            | SO_TIMESTAMP_NEW..=SO_TIMESTAMPING_NEW
+            | libc::SO_ZEROCOPY,
+        )
+        | (libc::IPPROTO_TCP, libc::TCP_INQ) => is_on,
+        (libc::SOL_SOCKET, libc::SO_PEEK_OFF) => args::option_int(value).is_ok_and(|offset| offset >= 0),
         (
             libc::SOL_SOCKET,
             libc::SO_ATTACH_FILTER
@@ -97,7 +108,8 @@ fn is_kernels(name: Name, value: &[u8]) -> bool {
     }
 }
 
-/// SO_TIMESTAMPING with times of 64 bits (asm-generic/socket.h).
+/// SO_TIMESTAMP, SO_TIMESTAMPNS and SO_TIMESTAMPING with times of 64 bits (asm-generic/socket.h).
+const SO_TIMESTAMP_NEW: c_int = 63;
 const SO_TIMESTAMPING_NEW: c_int = 65;
 
 /// What Linux says of an option on a connection and not before, and so not its socket behind ours.

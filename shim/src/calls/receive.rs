@@ -1,11 +1,12 @@
 //! recv(2), recvmsg(2), read(2), readv(2).
 
 use crate::description::Role;
+use crate::limits::DISCARD_LEN_MAX;
 use crate::pieces::Pieces;
 use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use libc::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_WAITALL, c_int};
+use libc::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, c_int};
 use stack::slab::Key;
 use stack::socket::{FlowId, Socket};
 use stack::{Errno, Readiness};
@@ -26,10 +27,19 @@ enum Manner {
 /// - `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `ENOTCONN`.
 /// - `EFAULT`: no memory to receive into; the bytes stay where they are.
 /// - `EINVAL`: MSG_OOB with no urgent byte, of which there is never one. Flags that TCP does not know change nothing.
-pub fn receive(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
+pub fn receive(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     if flags & (MSG_OOB | MSG_ERRQUEUE) != 0 {
         return receive_aside(key, flags);
     }
+    if flags & MSG_TRUNC != 0 {
+        // tcp(7): the bytes are thrown away, and the buffers not looked at.
+        let mut discarded = vec![0; pieces.len().min(DISCARD_LEN_MAX)];
+        return receive_into(key, Pieces::own(&mut discarded), flags);
+    }
+    receive_into(key, pieces, flags)
+}
+
+fn receive_into(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     let manner = if flags & MSG_PEEK != 0 { Manner::Peek } else { Manner::Take };
     let is_all_wanted = flags & MSG_WAITALL != 0;
     let mut received = 0;

@@ -43,12 +43,20 @@ export! {
     /// fcntl(2).
     fn fcntl(fd: c_int, command: c_int, argument: c_long) -> c_int
     = libc::fcntl as unsafe extern "C" fn(c_int, c_int, ...) -> c_int {
-        ret::number(flags::control(fd, duplicate::changeable(fd)?, command, argument).transpose()?)
+        let entry = duplicate::changeable(fd)?;
+        if flags::asks_for_signals(command, argument) && flags::leave_to_signals(fd) {
+            return None;
+        }
+        ret::number(flags::control(fd, entry, command, argument).transpose()?)
     }
 
     /// fcntl(2), under its name for large files.
     fn fcntl64(fd: c_int, command: c_int, argument: c_long) -> c_int
     = fcntl_64 as unsafe extern "C" fn(c_int, c_int, ...) -> c_int {
-        ret::number(flags::control(fd, duplicate::changeable(fd)?, command, argument).transpose()?)
+        let entry = duplicate::changeable(fd)?;
+        if flags::asks_for_signals(command, argument) && flags::leave_to_signals(fd) {
+            return None;
+        }
+        ret::number(flags::control(fd, entry, command, argument).transpose()?)
     }
 }

@@ -11,6 +11,7 @@ mod message;
 mod name;
 mod option;
 mod poll;
+mod positioned;
 mod process;
 mod program;
 mod socket;
@@ -26,6 +27,7 @@ pub fn resolve() {
     name::resolve();
     option::resolve();
     poll::resolve();
+    positioned::resolve();
     process::resolve();
     process::resolve_forwards();
     program::resolve();

@@ -51,6 +51,9 @@ export! {
             return ret::status(unsafe { args::answer(argument, answer) });
         }
         let socket = socket!(fd);
+        if flags::requests_signals(request) && flags::leave_to_signals(fd) {
+            return None;
+        }
         let request = flags::Request::parse(request)?;
         // SAFETY: ioctl_tty(2), FIONREAD and TIOCOUTQ, and FIONBIO: they take a pointer to an int.
         let mut value = unsafe { args::value(argument) }.ok()?;

@@ -8,6 +8,7 @@ use super::{Socket, UdpId};
 use crate::datagram::{self, Datagram, Headers};
 use crate::datagram_queue::DatagramQueue;
 use crate::flow_table::FlowKey;
+use crate::limits::FORWARDED_LEN_MAX;
 use crate::link::Link;
 use crate::outside::{Hop, InterfaceId, LinkId, NextHop};
 use crate::port_space::ClaimId;
@@ -136,7 +137,7 @@ impl Stack {
 
     /// Sends what `pieces` hold as one datagram, with the next `flush` or `poll`. False: the kernel's socket is to do it.
     /// The route is not through a link of ours, or its next hop is not yet known; the datagram is larger than its MTU, or
-    /// not one that the socket may send; there is no free frame.
+    /// than every path lets through, or not one that the socket may send; there is no free frame.
     ///
     /// Copies once; sums once.
     pub fn udp_send<'a>(
@@ -167,7 +168,9 @@ impl Stack {
             return false;
         }
         let Some(link) = self.ports.iter().position(|port| port.interface == next_hop.interface) else { return false };
-        let route_mtu = self.ports[link].link.mtu().min(next_hop.mtu.into());
+        // What goes farther may meet a narrower link. Of that the kernel hears, and cuts up what is too large for it.
+        let path_mtu = if next_hop.is_on_link { next_hop.mtu } else { next_hop.mtu.min(FORWARDED_LEN_MAX) };
+        let route_mtu = self.ports[link].link.mtu().min(path_mtu.into());
         let packet_len = datagram::packet_len(to.ip(), dispatch.len);
         if packet_len > self.mtu_towards(to.ip(), route_mtu, now) {
             return false;

@@ -29,7 +29,8 @@ impl Routes for FlatRoutes {
         header[..12].copy_from_slice(&[2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1]);
         header[12..14].copy_from_slice(if remote.is_ipv4() { &[0x08, 0x00] } else { &[0x86, 0xdd] });
         let source = local.unwrap_or(remote);
-        let next_hop = NextHop { interface: INTERFACE, source, header, header_len: 14, mtu: self.mtu };
+        let next_hop =
+            NextHop { interface: INTERFACE, source, header, header_len: 14, mtu: self.mtu, is_on_link: true };
         match remote {
             _ if remote == UNREACHABLE => Hop::Unreachable(Errno::ENETUNREACH),
             _ if now < self.resolved_at => Hop::Resolving(next_hop),

@@ -144,6 +144,7 @@ impl Routes for NetlinkRoutes {
             header,
             header_len,
             mtu: route.mtu.map_or(device.mtu, |mtu| mtu.min(device.mtu)),
+            is_on_link: route.neighbour == remote,
         };
         match found {
             Found::Usable(_) => Hop::Ready(next_hop),
