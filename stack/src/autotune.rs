@@ -70,8 +70,8 @@ impl TcpOptions {
 
     /// The largest receive window. Half of SO_RCVBUF is for what the kernel spends beside the bytes (tcp(7)).
     fn window_max(&self) -> usize {
-        let bounds = [self.receive_buffer / 2, self.window_clamp];
-        bounds.into_iter().filter(|&bound| bound > 0).min().map_or(usize::MAX, |bound| bound as usize)
+        let or_none = |bound: u32| if bound > 0 { bound as usize } else { usize::MAX };
+        or_none(self.receive_buffer / 2).min(or_none(self.window_clamp))
     }
 
     /// The window of a SYN.
@@ -95,7 +95,7 @@ impl Flow {
 
     /// Follows what the application reads. True if a larger receive buffer may be of use.
     pub fn has_read(&mut self, len: usize, now: Instant) -> bool {
-        let round_trip = match self.loss.path().round_trip {
+        let round_trip = match self.loss.round_trip() {
             Duration::ZERO => RTO_INITIAL,
             known => known,
         };
@@ -135,7 +135,8 @@ impl Flow {
 
     /// Whether there is room worth waking a writer for: Linux's sk_stream_is_writeable asks for a third of the buffer.
     pub fn has_send_room(&self) -> bool {
-        let (capacity, queued) = (self.socket().send_capacity(), self.socket().send_queue());
+        let socket = self.socket();
+        let (capacity, queued) = (socket.send_capacity(), socket.send_queue());
         let is_third_free = |limit: usize| limit.saturating_sub(queued) * 3 >= limit;
         (self.options.send_buffer == 0 && capacity > 0 && is_third_free(capacity)) || is_third_free(self.send_limit())
     }

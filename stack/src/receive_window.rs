@@ -47,11 +47,6 @@ pub struct Room {
 }
 
 impl Room {
-    /// Bytes that still fit.
-    pub fn free(&self) -> u32 {
-        (self.capacity - self.unread) as u32
-    }
-
     /// The window to offer to a peer whose segments are so long: __tcp_select_window() of Linux, which avoids silly ones
     /// (RFC 9293, 3.8.6.2.2).
     fn offer(&self, segment_len: usize) -> usize {

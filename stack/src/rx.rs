@@ -124,7 +124,8 @@ impl Stack {
             return self.counters.drop_no_memory += 1;
         }
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let free = flow.room(false).free();
+        let socket = flow.socket();
+        let free = (socket.recv_capacity() - socket.recv_queue()) as u32;
         match flow.wire.received(received.packet, &mut received.segment, &options, free, now) {
             Admission::Whole => {}
             Admission::Trimmed => self.counters.drop_beyond_window += 1,

@@ -72,6 +72,11 @@ impl Loss {
         }
     }
 
+    /// SRTT; zero before the first measurement.
+    pub fn round_trip(&self) -> Duration {
+        self.rtt.smoothed()
+    }
+
     /// When bytes were sent for the first time last.
     pub fn last_sent(&self) -> Instant {
         self.last_sent
