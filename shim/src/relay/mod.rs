@@ -40,6 +40,8 @@ pub struct Relay {
     is_bound: bool,
     /// After how many forks of this process the flow began.
     pub born: u64,
+    /// Bytes from the other end that the flow has not taken yet: less than a piece.
+    rest: Vec<u8>,
     /// From the peer to the other end.
     inward: Direction,
     /// From the other end to the peer.
@@ -199,7 +201,8 @@ fn replace(world: &mut World, key: Key, end: RawFd, other: RawFd) -> Result<(), 
     let description = world.description(key)?;
     description.fds.extend(shadow);
     let (inward, outward) = (Direction::Open, Direction::Open);
-    description.role = Role::Relay(Relay { flow: id, end, kept: None, shadow, is_bound, born, inward, outward });
+    let rest = Vec::new();
+    description.role = Role::Relay(Relay { flow: id, end, kept: None, shadow, is_bound, born, rest, inward, outward });
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Moving bytes between flows and their relays, both ways: what fits, and no more is taken than fits.
 
 use super::{Direction, Relay, end, question};
-use crate::description::Role;
+use crate::description::{Description, Role};
 use crate::limits::RELAY_PIECE_LEN;
 use crate::sys;
 use crate::world::World;
@@ -18,8 +18,14 @@ pub fn pump_ready(world: &mut World, now: Instant) {
     }
     let mut buffer = std::mem::take(&mut world.relays.buffer);
     buffer.resize(RELAY_PIECE_LEN, 0);
-    while let Some(key) = world.relays.ready.pop() {
+    for key in std::mem::take(&mut world.relays.ready) {
         pump(world, key, &mut buffer);
+        if let Ok(Description { role: Role::Relay(relay), .. }) = world.description(key)
+            && !relay.rest.is_empty()
+        {
+            // The next turn tries again.
+            world.relays.note(key);
+        }
     }
     world.relays.buffer = buffer;
     if let Some(stack) = world.stack() {
@@ -80,6 +86,17 @@ impl Relay {
     /// From the other end to the flow, up to a question.
     fn move_outward(&mut self, stack: &mut Stack, buffer: &mut [u8]) -> Result<Option<RawFd>, Errno> {
         while self.outward == Direction::Open {
+            // How much is taken depends on the memory that there is: what is not, waits here.
+            if !self.rest.is_empty() {
+                match stack.tcp_send_part(self.flow, &self.rest, false) {
+                    Ok(taken) => drop(self.rest.drain(..taken)),
+                    Err(Errno::EAGAIN) => {}
+                    Err(errno) => return Err(errno),
+                }
+                if !self.rest.is_empty() {
+                    return Ok(None);
+                }
+            }
             let Ok(room) = stack.tcp_send_room(self.flow) else {
                 self.outward = Direction::Over;
                 let _ = sys::shutdown(self.end, libc::SHUT_RD);
@@ -97,10 +114,7 @@ impl Relay {
                     }
                 }
                 Ok((len, asked)) => {
-                    let len = len - usize::from(asked.is_some());
-                    if len > 0 {
-                        stack.tcp_send_part(self.flow, &buffer[..len], false)?;
-                    }
+                    self.rest.extend_from_slice(&buffer[..len - usize::from(asked.is_some())]);
                     if asked.is_some() {
                         return Ok(asked);
                     }
