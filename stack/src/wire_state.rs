@@ -162,7 +162,11 @@ impl WireState {
         let has_fin_next = segment.has(FIN) && end == self.rcv_nxt;
         match segment.payload_len {
             0 => segment.seq == self.rcv_nxt || self.is_in_window(segment.seq),
-            _ => after(self.window.edge(), segment.seq) && (after(end, self.rcv_nxt) || has_fin_next),
+            _ => {
+                let begins_before_edge = after(self.window.edge(), segment.seq);
+                let has_next = after(end, self.rcv_nxt) && self.advertised_window() > 0;
+                begins_before_edge && (has_next || has_fin_next)
+            }
         }
     }
 

@@ -114,3 +114,17 @@ fn a_probe_of_the_window_of_who_reads_no_more() {
     rogue.say(rogue.honest(ACK, 0));
     rogue.finish();
 }
+
+/// An old byte, and new ones that find the window closed: smoltcp drops it, so its ACK may not count.
+#[test]
+fn an_ack_that_comes_with_bytes_for_a_closed_window() {
+    let options = TcpOptions { receive_buffer: 2_304, ..TcpOptions::default() };
+    let mut rogue = Rogue::new(Setting { options, ..plain() });
+    rogue.say(rogue.honest(ACK, 539));
+    rogue.set_options(TcpOptions { send_buffer: 2_304, ..TcpOptions::default() });
+    rogue.say(rogue.honest(ACK, 614));
+    rogue.shut(How::Write);
+    rogue.say(Shape { len: 38, ..closing_ack(&rogue, u32::MAX, 0) });
+    rogue.say(closing_ack(&rogue, 0, 1));
+    rogue.finish();
+}
