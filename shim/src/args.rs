@@ -195,14 +195,15 @@ pub fn timeout_millis(millis: c_int) -> Option<Duration> {
     u64::try_from(millis).ok().map(Duration::from_millis)
 }
 
-/// The family of an address that the application gave, if there is one.
+/// The family of an address that the application gave, if it is one and all of it is there.
 ///
 /// # Safety
 /// Nobody writes to `address`.
 pub unsafe fn family(address: *const sockaddr, len: socklen_t) -> Option<c_int> {
+    let len = Some(len as usize).filter(|&len| len <= size_of::<AddressBuffer>())?;
     // SAFETY: the caller's promise.
-    let family = (len as usize >= size_of::<u16>()).then(|| unsafe { value(address.cast::<u16>()) })?;
-    family.ok().map(c_int::from)
+    let bytes = unsafe { bytes(address.cast(), len) }.ok()?;
+    bytes.first_chunk().map(|family| u16::from_ne_bytes(*family).into())
 }
 
 /// An address that the application gave, if it is an IP address and not longer than any address.
