@@ -104,7 +104,7 @@ pub unsafe fn finish_message(message: *mut msghdr, flags: c_int) -> Result<(), E
         header.msg_namelen = 0;
     }
     header.msg_controllen = 0;
-    header.msg_flags = flags & libc::MSG_CMSG_CLOEXEC;
+    header.msg_flags = flags & (libc::MSG_CMSG_CLOEXEC | libc::MSG_OOB);
     // SAFETY: the caller's promise.
     unsafe { answer(message, header) }
 }

@@ -255,6 +255,7 @@ pub fn poll_bits(readiness: Readiness) -> u32 {
         (Readiness::PEER_CLOSED, libc::EPOLLRDHUP | libc::EPOLLIN | libc::EPOLLRDNORM),
         (Readiness::HANGUP, libc::EPOLLHUP),
         (Readiness::ERROR, libc::EPOLLERR),
+        (Readiness::PRIORITY, libc::EPOLLPRI),
     ];
     bits.iter().filter(|(condition, _)| readiness.contains(*condition)).fold(0, |all, (_, bits)| all | *bits as u32)
 }

@@ -71,7 +71,8 @@ impl Stack {
         }
         let Some(flow) = self.flows.get_mut(key) else { return Sent::Nothing };
         let loss_at = if flow.recovers() { flow.loss.deadline() } else { None };
-        let nagle = flow.loss.nagle(!flow.options.nodelay, flow.socket().send_queue());
+        let may_wait = !flow.options.nodelay && !flow.urgent.is_sending(flow.wire.snd_una());
+        let nagle = flow.loss.nagle(may_wait, flow.socket().send_queue());
         flow.socket_mut().set_nagle_enabled(nagle);
         let poll_at = self.poll_at(key, now);
         let deadlines = [due, loss_at];

@@ -23,6 +23,7 @@ use crate::socket::ip::{IpOptions, MtuDiscovery};
 use crate::socket::tcp::{TcpOptions, TcpState};
 use crate::tally::Tally;
 use crate::timestamps::OPTION_LEN;
+use crate::urgent::Urgent;
 use crate::wire_state::WireState;
 use crate::{Errno, Instant};
 use smoltcp::iface::SocketSet;
@@ -61,6 +62,8 @@ pub struct Flow {
     pub tuning: Autotune,
     /// What waits for more bytes.
     pub cork: Cork,
+    /// What of its bytes is urgent.
+    pub urgent: Urgent,
     /// When its latest challenge ACK was sent.
     pub challenged_at: Option<Instant>,
     /// Segments that were sent again.
@@ -127,6 +130,7 @@ impl Flow {
             acks: AckPolicy::new(),
             tuning: Autotune::default(),
             cork: Cork::new(),
+            urgent: Urgent::default(),
             challenged_at: None,
             retransmissions: 0,
             tally: Tally::default(),
@@ -168,6 +172,7 @@ impl Flow {
         self.acks = AckPolicy::new();
         self.tuning = Autotune::default();
         self.cork.clear();
+        self.urgent = Urgent::default();
         self.challenged_at = None;
         self.retransmissions = 0;
         self.tally = Tally::default();
@@ -359,6 +364,7 @@ impl Flow {
         self.tally.sent(segment, again);
         self.patience.follow(&self.wire, now);
         self.acks.sent(segment.payload_len > 0 && !again, now);
+        self.urgent.point(packet, segment, self.wire.snd_una());
         packet::seal(packet, segment);
         true
     }
@@ -380,7 +386,7 @@ impl Flow {
         if matches!(socket.state(), State::SynSent | State::SynReceived | State::Listen) {
             return Readiness::default();
         }
-        let mut readiness = Readiness::default();
+        let mut readiness = if self.urgent.is_readable() { Readiness::PRIORITY } else { Readiness::default() };
         let (read_over, write_over) = (self.is_read_over(), self.is_write_over());
         if read_over || socket.recv_queue() > 0 {
             readiness |= Readiness::READABLE;

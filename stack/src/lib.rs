@@ -56,6 +56,7 @@ mod timestamps;
 mod tx;
 mod udp_sockets;
 mod unsent;
+mod urgent;
 mod wire_state;
 
 pub use errno::Errno;

@@ -18,6 +18,8 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// ACK.
 pub const ACK: u8 = 0x10;
+/// URG.
+pub const URG: u8 = 0x20;
 
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -222,6 +224,20 @@ pub fn set_seq(packet: &mut [u8], segment: &mut Segment, seq: u32) {
 pub fn set_ack(packet: &mut [u8], segment: &mut Segment, ack: u32) {
     set_word(packet, segment, 8, ack);
     segment.ack = ack;
+}
+
+/// Sets URG, and how far ahead of SEG.SEQ the urgent pointer leads; the checksum is not corrected.
+pub fn set_urgent(packet: &mut [u8], segment: &mut Segment, ahead: u16) {
+    let tcp = &mut packet[usize::from(segment.tcp_start)..];
+    tcp[13] |= URG;
+    tcp[18..20].copy_from_slice(&ahead.to_be_bytes());
+    segment.flags |= URG;
+}
+
+/// The urgent pointer of a segment with URG.
+pub fn urgent_pointer(packet: &[u8], segment: &Segment) -> u16 {
+    let at = usize::from(segment.tcp_start) + 18;
+    u16::from_be_bytes([packet[at], packet[at + 1]])
 }
 
 /// Sets SEG.WND; the checksum is not corrected.

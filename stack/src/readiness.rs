@@ -19,6 +19,8 @@ impl Readiness {
     pub const ERROR: Self = Readiness(16);
     /// Of what has happened only: its state has changed, which wakes whoever waits for anything (sk_state_change of Linux).
     pub const STATE: Self = Readiness(32);
+    /// An urgent byte is there to be read: EPOLLPRI.
+    pub const PRIORITY: Self = Readiness(64);
 
     /// Whether nothing is true.
     pub fn is_empty(self) -> bool {

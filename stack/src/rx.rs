@@ -153,9 +153,11 @@ impl Stack {
         let ack_delay = if has_bytes { flow.acks.received(now) } else { Some(ACK_DELAY) };
         // Not None: smoltcp would leave a timer alone that runs already, and every second segment unanswered till then.
         flow.socket_mut().set_ack_delay(Some(ack_delay.filter(|_| !is_large).unwrap_or(Duration::ZERO)));
+        flow.receive_urgent(received.packet, &received.segment);
         self.ingress(key, &mut received, now);
         if let Some(flow) = self.flows.get_mut(key) {
             flow.follow_taken(&before);
+            flow.pass_mark();
             if flow.wire.sack.is_unanswered() {
                 self.acknowledge(key, &received, now);
             }

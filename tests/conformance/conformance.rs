@@ -205,4 +205,5 @@ programs! {
     tcp_options,
     threads,
     transmit,
+    urgent,
 }

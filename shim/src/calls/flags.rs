@@ -117,10 +117,15 @@ pub enum Request {
     Unacknowledged,
     /// SIOCOUTQNSD.
     Unsent,
+    /// SIOCATMARK.
+    AtMark,
 }
 
 /// Of linux/sockios.h.
 const SIOCOUTQNSD: c_ulong = 0x894b;
+
+/// Of asm/sockios.h.
+const SIOCATMARK: c_ulong = 0x8905;
 
 impl Request {
     /// The request, if it is one that we serve; all others are the kernel's.
@@ -130,6 +135,7 @@ impl Request {
             FIONREAD => Some(Request::Readable),
             TIOCOUTQ => Some(Request::Unacknowledged),
             SIOCOUTQNSD => Some(Request::Unsent),
+            SIOCATMARK => Some(Request::AtMark),
             _ => None,
         }
     }
@@ -153,11 +159,11 @@ pub fn request(key: Key, request: Request, value: &mut c_int) -> Result<Option<(
         world.turn(clock::now());
     }
     let stack = world.stack().ok_or(Errno::EBADF)?;
-    let (readable, unacknowledged) = stack.tcp_queued(id);
     *value = match request {
-        Request::Readable => readable,
+        Request::Readable => stack.tcp_input_len(id),
         Request::Unsent => stack.tcp_unsent(id),
-        _ => unacknowledged,
+        Request::AtMark => stack.tcp_is_at_mark(id).into(),
+        _ => stack.tcp_queued(id).1,
     } as c_int;
     Ok(Some(()))
 }

@@ -1,5 +1,6 @@
 //! recv(2), recvmsg(2), read(2), readv(2).
 
+use crate::clock;
 use crate::description::Role;
 use crate::limits::DISCARD_LEN_MAX;
 use crate::pieces::Pieces;
@@ -26,10 +27,10 @@ enum Manner {
 /// - `EAGAIN`: nothing is there, and the socket does not block or its SO_RCVTIMEO is over. `EINTR`.
 /// - `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `ENOTCONN`.
 /// - `EFAULT`: no memory to receive into; the bytes stay where they are.
-/// - `EINVAL`: MSG_OOB with no urgent byte, of which there is never one. Flags that TCP does not know change nothing.
+/// - `EINVAL`: MSG_OOB, and there is no urgent byte. Flags that TCP does not know change nothing.
 pub fn receive(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     if flags & (MSG_OOB | MSG_ERRQUEUE) != 0 {
-        return receive_aside(key, flags);
+        return receive_aside(key, pieces, flags);
     }
     if flags & MSG_TRUNC != 0 {
         // tcp(7): the bytes are thrown away, and the buffers not looked at.
@@ -58,19 +59,35 @@ fn receive_into(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize,
     if received > 0 { Ok(received) } else { finished.map(|()| 0) }
 }
 
-/// What is received beside the stream.
-fn receive_aside(key: Key, flags: c_int) -> Result<usize, Errno> {
-    flow(&mut *world::enter()?, key)?;
-    // No error is ever queued.
-    Err(if flags & MSG_ERRQUEUE != 0 { Errno::EAGAIN } else { Errno::EINVAL })
+/// What is received beside the stream: the urgent byte. It is never waited for.
+fn receive_aside(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
+    let mut world = world::enter()?;
+    if world.is_rx_pending() {
+        world.turn(clock::now());
+    }
+    let id = flow(&mut world, key)?;
+    if flags & MSG_ERRQUEUE != 0 {
+        // No error is ever queued.
+        return Err(Errno::EAGAIN);
+    }
+    let room = pieces.room(0, pieces.len().min(1))?.next();
+    let byte = world.stack().ok_or(Errno::ENOTCONN)?.tcp_recv_urgent(id, flags & MSG_PEEK != 0)?;
+    match (room, byte) {
+        (Some(room), Some(byte)) => {
+            room[0] = byte;
+            Ok(1)
+        }
+        _ => Ok(0),
+    }
 }
 
-/// Moves what is there behind the first `received` bytes of `pieces`; true when no more will come after that.
+/// Moves what is there behind the first `received` bytes of `pieces`; true when no more will come after that, or something
+/// urgent does.
 fn drain(world: &mut World, key: Key, pieces: &mut Pieces<'_>, received: &mut usize) -> Result<bool, Errno> {
     let id = flow(world, key)?;
     let stack = world.stack().ok_or(Errno::ENOTCONN)?;
     let room_len = pieces.len() - *received;
-    let len = stack.tcp_queued(id).0.min(room_len);
+    let len = stack.tcp_readable(id).min(room_len);
     if room_len == 0 {
         // recv(2) of nothing still says whether there is something.
         return stack.tcp_peek(id, &mut [0]).map(|_| true);
@@ -83,14 +100,14 @@ fn drain(world: &mut World, key: Key, pieces: &mut Pieces<'_>, received: &mut us
     for room in pieces.room(*received, len)? {
         *received += stack.tcp_recv(id, room)?;
     }
-    Ok(false)
+    Ok(stack.tcp_is_at_mark(id))
 }
 
 /// Copies what is there into `pieces`, and leaves it there; 0 at the end of the stream.
 fn peek(world: &mut World, key: Key, pieces: &mut Pieces<'_>) -> Result<usize, Errno> {
     let id = flow(world, key)?;
     let stack = world.stack().ok_or(Errno::ENOTCONN)?;
-    let len = stack.tcp_queued(id).0.min(pieces.len());
+    let len = stack.tcp_readable(id).min(pieces.len());
     if len == 0 {
         return stack.tcp_peek(id, &mut [0]).map(|_| 0);
     }

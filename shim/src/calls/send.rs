@@ -1,7 +1,6 @@
 //! send(2), sendmsg(2), write(2), writev(2).
 
 use crate::description::Role;
-use crate::log::warn_once;
 use crate::pieces::Pieces;
 use crate::ret::BEGIN_AGAIN;
 use crate::sys;
@@ -18,20 +17,19 @@ use stack::socket::FlowId;
 /// # Errors
 /// - `EAGAIN`: no room, and the socket does not block or its SO_SNDTIMEO is over. `EINTR`.
 /// - `EPIPE`, with SIGPIPE unless MSG_NOSIGNAL is set: shut down, or the peer is gone.
-/// - `EFAULT`: no memory to send from. `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once. `EOPNOTSUPP`: MSG_OOB.
+/// - `EFAULT`: no memory to send from. `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once.
 ///   Flags that TCP does not know change nothing.
 pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     let mut sent = 0;
     let patience = Patience::SEND.unless(flags & MSG_DONTWAIT != 0);
     let finished = wait::complete(key, patience, |world| {
         let flow = flow(world, key)?;
-        if flags & MSG_OOB != 0 {
-            warn_once!("send: urgent data is not served");
-            return Err(Errno::EOPNOTSUPP);
-        }
         let before = sent;
         let filled = fill(world, flow, pieces, flags & MSG_MORE != 0, &mut sent);
         if sent > before {
+            if flags & MSG_OOB != 0 {
+                world.stack().ok_or(Errno::EPIPE)?.tcp_mark_urgent(flow);
+            }
             world.flush_reply();
         }
         filled

@@ -37,6 +37,8 @@ pub struct TcpOptions {
     pub nodelay: bool,
     /// TCP_CORK.
     pub corked: bool,
+    /// SO_OOBINLINE.
+    pub urgent_inline: bool,
     /// SO_KEEPALIVE.
     pub keepalive: bool,
     /// TCP_KEEPIDLE, in seconds.

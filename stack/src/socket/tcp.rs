@@ -316,10 +316,13 @@ impl Stack {
     pub fn tcp_recv(&mut self, flow: FlowId, buf: &mut [u8]) -> Result<usize, Errno> {
         let key = flow.0;
         let flow = self.flows.get_mut(key).ok_or(Errno::ENOTCONN)?;
+        flow.pass_urgent_byte();
         if flow.socket().recv_queue() == 0 {
             return nothing_to_read(flow);
         }
-        let len = flow.socket_mut().recv_slice(buf).map_err(|_| Errno::EAGAIN)?;
+        let room = buf.len().min(flow.readable_len());
+        let len = flow.socket_mut().recv_slice(&mut buf[..room]).map_err(|_| Errno::EAGAIN)?;
+        flow.pass_mark();
         self.make_room(key, len);
         Ok(len)
     }
@@ -331,7 +334,8 @@ impl Stack {
     pub fn tcp_peek(&mut self, flow: FlowId, buf: &mut [u8]) -> Result<usize, Errno> {
         let flow = self.flows.get_mut(flow.0).ok_or(Errno::ENOTCONN)?;
         if flow.socket().recv_queue() > 0 {
-            return flow.socket_mut().peek_slice(buf).map_err(|_| Errno::EAGAIN);
+            let room = buf.len().min(flow.readable_len());
+            return flow.socket_mut().peek_slice(&mut buf[..room]).map_err(|_| Errno::EAGAIN);
         }
         nothing_to_read(flow)
     }

@@ -100,7 +100,7 @@ pub fn request(key: Key, request: Request, value: c_int) -> Option<c_int> {
             }
             receive::next_len(&mut world, key).map(|len| len as c_int)
         }
-        Request::Unacknowledged | Request::Unsent => None,
+        Request::Unacknowledged | Request::Unsent | Request::AtMark => None,
     }
 }
 
