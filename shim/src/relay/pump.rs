@@ -97,12 +97,16 @@ impl Relay {
                     return Ok(None);
                 }
             }
-            let Ok(room) = stack.tcp_send_room(self.flow) else {
-                self.outward = Direction::Over;
-                let _ = sys::shutdown(self.end, libc::SHUT_RD);
-                return Ok(None);
+            let room = match stack.tcp_room(self.flow) {
+                Ok(room) => room.min(buffer.len()),
+                Err(Errno::EAGAIN) => 0,
+                Err(Errno::EPIPE) => {
+                    self.outward = Direction::Over;
+                    let _ = sys::shutdown(self.end, libc::SHUT_RD);
+                    return Ok(None);
+                }
+                Err(errno) => return Err(errno),
             };
-            let room = room.min(buffer.len());
             if room == 0 {
                 return Ok(None);
             }

@@ -346,15 +346,6 @@ impl Stack {
         (flow.socket().recv_queue(), flow.socket().send_queue() + flow.cork.len())
     }
 
-    /// How many bytes `tcp_send` would take now; 0, too, while connecting.
-    ///
-    /// # Errors
-    /// - `EPIPE`: shut down for writing, or the peer is gone.
-    pub fn tcp_send_room(&self, flow: FlowId) -> Result<usize, Errno> {
-        let flow = self.flows.get(flow.0).filter(|flow| !flow.is_write_over()).ok_or(Errno::EPIPE)?;
-        Ok(if flow.established { flow.send_room().min(flow.unsent_room()) } else { 0 })
-    }
-
     /// shutdown(2).
     ///
     /// # Errors
