@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$root"
 
 # The programs under test, and what the rig looks at the kernel with.
-programs=(nginx lighttpd redis-server memcached iperf3 python3 wget curl apache2-utils wrk redis-tools apache2 haproxy
+programs=(nginx lighttpd redis-server memcached iperf3 python3 libpython3.11-testsuite wget curl apache2-utils wrk redis-tools apache2 haproxy
     nodejs openssl default-jdk-headless golang-go
     socat rsync openssh-server openssh-client inetutils-inetd netcat-traditional postgresql perl dnsmasq-base bind9-dnsutils)
 tools=(iproute2 iputils-ping ethtool bpftool tcpdump procps)
