@@ -265,15 +265,16 @@ pub fn send_with_fd(fd: RawFd, bytes: &[u8], passed: Option<RawFd>) -> Result<us
     call!(SYS_sendmsg, fd, &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
 }
 
-/// Receives bytes and an fd that came with the last of them, close-on-exec, without waiting.
-pub fn receive_with_fd(fd: RawFd, into: &mut [u8]) -> Result<(usize, Option<RawFd>), Errno> {
+/// Receives bytes and an fd that came with the last of them, close-on-exec, without waiting; `EMFILE` is one that was lost.
+pub fn receive_with_fd(fd: RawFd, into: &mut [u8]) -> Result<(usize, Option<Result<RawFd, Errno>>), Errno> {
     let mut piece = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let mut control = [0; 3];
     // With no room for more than one fd, the kernel closes any other.
     let mut message = message(&mut piece, &mut control, RIGHTS_LEN);
     let len = call!(SYS_recvmsg, fd, &raw mut message, libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC)?;
     let passed = message.msg_controllen >= RIGHTS_LEN && control[..2] == [RIGHTS_LEN as u64, RIGHTS_KIND];
-    Ok((len, passed.then_some(control[2] as u32 as RawFd)))
+    let lost = (message.msg_flags & libc::MSG_CTRUNC != 0).then_some(Err(Errno::EMFILE));
+    Ok((len, if passed { Some(Ok(control[2] as u32 as RawFd)) } else { lost }))
 }
 
 /// epoll_create1(2), close-on-exec and high.

@@ -119,8 +119,9 @@ impl Relay {
                 }
                 Ok((len, asked)) => {
                     self.rest.extend_from_slice(&buffer[..len - usize::from(asked.is_some())]);
-                    if asked.is_some() {
-                        return Ok(asked);
+                    // If its fd was lost, for want of a number, it is no question any more, and no byte of the flow's.
+                    if let Some(Ok(asked)) = asked {
+                        return Ok(Some(asked));
                     }
                 }
                 Err(Errno::EAGAIN) => return Ok(None),
