@@ -60,7 +60,9 @@ impl Children {
 pub fn add(world: &mut World, channel: RawFd) {
     world.children.forks += 1;
     let fork = world.children.forks;
-    register(world, channel, fork, HashSet::new());
+    // It was born with the kernel's fds of those that are relays by now.
+    let released = world.children.kept.iter().map(|key| key.to_bits()).collect();
+    register(world, channel, fork, released);
 }
 
 fn register(world: &mut World, channel: RawFd, fork: u64, released: HashSet<u64>) {

@@ -147,6 +147,8 @@ static void options(void)
 		char byte;
 		TRY(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
 		TRY(recv(fd, &byte, 1, 0));
+		limit.tv_usec = 0;
+		TRY(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit));
 		leave(7);
 	}
 	join(pid);
@@ -157,6 +159,27 @@ static void options(void)
 	say_option(fd, IPPROTO_TCP, TCP_KEEPIDLE);
 	say_option(fd, IPPROTO_IP, IP_TOS);
 	say_echo("afterwards", fd);
+}
+
+// What cannot be asked, for want of a descriptor in the process that opened it, leaves no trace among the bytes.
+static void options_without_descriptors(void)
+{
+	int fd = flow(), on = 1;
+	pid_t pid = child();
+	if (pid == 0) {
+		struct rlimit before, none;
+		say_echo("the child", fd);
+		TRY(prlimit(getppid(), RLIMIT_NOFILE, NULL, &before));
+		none = before;
+		none.rlim_cur = 0;
+		TRY(prlimit(getppid(), RLIMIT_NOFILE, &none, NULL));
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+		TRY(prlimit(getppid(), RLIMIT_NOFILE, &before, NULL));
+		say_echo("afterwards", fd);
+		leave(7);
+	}
+	join(pid);
+	say_echo("the parent", fd);
 }
 
 static void watched_by_the_child(void)
@@ -293,6 +316,49 @@ static void closed_by_one_peer(void)
 	TRY(recv(fd, bytes, 4, 0));
 }
 
+// It ends with the last that has it, though one lives that was born after it had been used, and has closed its copy.
+static void closed_by_all(void)
+{
+	int fd = flow(), ends[2], alive[2];
+	char byte;
+	if (pipe(ends) || pipe(alive))
+		give_up("pipe");
+	pid_t waiting = child();
+	if (waiting == 0) {
+		close(ends[1]);
+		leave(read(ends[0], &byte, 1));
+	}
+	pid_t pid = child();
+	if (pid == 0) {
+		say_echo("the child", fd);
+		leave(7);
+	}
+	join(pid);
+	pid_t later = child();
+	if (later == 0) {
+		close(fd);
+		close(ends[1]);
+		close(alive[1]);
+		leave(read(alive[0], &byte, 1));
+	}
+	TRY(close(fd));
+	close(ends[1]);
+	join(waiting);
+	await();
+	close(alive[1]);
+	join(later);
+}
+
+static void closed_by_all_peer(void)
+{
+	int fd = flow();
+	char bytes[4];
+	TRY(recv(fd, bytes, 4, MSG_WAITALL));
+	TRY(send(fd, bytes, 4, 0));
+	TRY(recv(fd, bytes, 4, 0));
+	tell();
+}
+
 // What the last owner has not read makes its close a reset.
 static void closed_unread(void)
 {
@@ -388,10 +454,12 @@ const struct test_case cases[] = {
 	{"used_by_both", FLOW, used_by_both, send_back},
 	{"nonblocking", FLOW, nonblocking, send_back},
 	{"options", FLOW, options, send_back},
+	{"options_without_descriptors", FLOW, options_without_descriptors, send_back},
 	{"watched_by_the_child", FLOW, watched_by_the_child, send_back},
 	{"watched_before", FLOW, watched_before, send_back},
 	{"bulk_by_the_child", FLOW, bulk_by_the_child, bulk_peer},
 	{"closed_by_one", FLOW, closed_by_one, closed_by_one_peer},
+	{"closed_by_all", FLOW, closed_by_all, closed_by_all_peer},
 	{"closed_unread", FLOW, closed_unread, closed_unread_peer},
 	{"ends", FLOW, ends, ends_peer},
 	{"outlived", FLOW, outlived, outlived_peer},
