@@ -1,8 +1,10 @@
 //! What leaves our sight: another program's hands (exec(3), posix_spawn(3), unix(7)'s SCM_RIGHTS) and the C library's own
 //! calls on a standard stream or a FILE. A flow that goes there goes as a relay.
 
+use crate::description::{Description, Role};
 use crate::fd_table::{self, Entry};
 use crate::{children, datagram, fork, inherited, successor, sys, thread, world};
+use stack::socket::tcp::TcpState;
 use std::os::fd::RawFd;
 
 /// The flow or UDP socket at `fd`, if it is one, is the kernel's from now on, at all of its fds.
@@ -28,6 +30,9 @@ pub fn release(fd: RawFd) {
 }
 
 /// Before another program is started, in a new process or in this one: what it inherits, it inherits from the kernel.
+///
+/// But for what is still connecting: connect(2) is this program's to hear of, and the other one has a socket that is
+/// not connected.
 pub fn before_program() {
     if !fork::is_served() || thread::is_inside() {
         return;
@@ -35,7 +40,16 @@ pub fn before_program() {
     // What is released is not ours any more, so the list is made before.
     let fds: Vec<RawFd> =
         fd_table::ours_in(0..=usize::MAX).filter(|(fd, entry)| is_passed_on(*fd, *entry)).map(|(fd, _)| fd).collect();
-    fds.into_iter().for_each(release);
+    fds.into_iter().filter(|&fd| !is_connecting(fd)).for_each(release);
+}
+
+/// Whether what stands behind an fd is a flow whose SYN is not answered yet.
+fn is_connecting(fd: RawFd) -> bool {
+    let Some(key) = fd_table::socket(fd) else { return false };
+    let mut world = world::enter_quietly();
+    let Ok(Description { role: Role::Flow(flow), .. }) = world.description(key) else { return false };
+    let id = flow.id;
+    world.stack().is_some_and(|stack| stack.tcp_state(id) == TcpState::SynSent)
 }
 
 /// Before this process becomes another program: the stack, too, would end with its memory.
