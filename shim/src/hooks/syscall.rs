@@ -37,27 +37,37 @@ export! {
     fn syscall(
         number: c_long, a: c_long, b: c_long, c: c_long, d: c_long, e: c_long, f: c_long,
     ) -> c_long = libc::syscall as unsafe extern "C" fn(c_long, ...) -> c_long {
-        if !fork::is_served() || thread::is_inside() {
+        if thread::is_inside() {
+            return None;
+        }
+        let may_be_ours = match number {
+            libc::SYS_socket
+            | libc::SYS_close_range
+            | libc::SYS_poll
+            | libc::SYS_ppoll
+            | libc::SYS_select
+            | libc::SYS_io_uring_setup
+            | libc::SYS_exit_group => true,
+            libc::SYS_epoll_ctl => is_ours(a) || is_ours(c),
+            libc::SYS_dup2 | libc::SYS_dup3 => is_ours(a) || is_ours(b),
+            _ => is_ours(a),
+        };
+        // The latter is a system call itself.
+        if !may_be_ours || !fork::is_served() {
             return None;
         }
         match number {
-            libc::SYS_socket => return function!(socket(a, b, c)),
-            libc::SYS_epoll_ctl if is_ours(c) => return function!(epoll_ctl(a, b, c, d)),
-            libc::SYS_dup2 if is_ours(b) => return function!(dup2(a, b)),
-            libc::SYS_dup3 if is_ours(b) => return function!(dup3(a, b, c)),
-            libc::SYS_close_range => return function!(close_range(a, b, c)),
-            libc::SYS_poll => return function!(poll(a, b, c)),
-            libc::SYS_ppoll => return function!(ppoll(a, b, c, d)),
-            libc::SYS_select => return function!(select(a, b, c, d, e)),
-            libc::SYS_io_uring_setup => return ret::failure(Errno::ENOSYS),
+            libc::SYS_socket => function!(socket(a, b, c)),
+            libc::SYS_close_range => function!(close_range(a, b, c)),
+            libc::SYS_poll => function!(poll(a, b, c)),
+            libc::SYS_ppoll => function!(ppoll(a, b, c, d)),
+            libc::SYS_select => function!(select(a, b, c, d, e)),
+            libc::SYS_io_uring_setup => ret::failure(Errno::ENOSYS),
             libc::SYS_exit_group => {
                 exit::leave();
-                return None;
+                None
             }
-            _ if !is_ours(a) => return None,
-            _ => {}
-        }
-        match number {
+            libc::SYS_epoll_ctl => function!(epoll_ctl(a, b, c, d)),
             libc::SYS_read => function!(read(a, b, c)),
             libc::SYS_write => function!(write(a, b, c)),
             libc::SYS_readv => function!(readv(a, b, c)),
