@@ -49,7 +49,7 @@ pub fn control(key: Key, control: Control) -> Result<(), Errno> {
     let mut world = world::enter()?;
     let existing = fd_table::epoll(epfd);
     let set = match existing {
-        Some(set) => set,
+        Some(set) => set?,
         None => promote(&mut world, epfd)?,
     };
     check(operation, event.events)?;

@@ -145,10 +145,14 @@ pub fn used(fd: RawFd) -> Option<Entry> {
 }
 
 /// The set behind `fd`, if it is an epoll instance that holds sockets of ours.
+///
+/// # Errors
+/// `EBADF`: it is still the parent process's, because none of this process's own could be put in its place.
 #[inline]
-pub fn epoll(fd: c_int) -> Option<Key> {
+pub fn epoll(fd: c_int) -> Option<Result<Key, Errno>> {
     match used(fd)? {
-        Entry::Epoll(key) => Some(key),
+        Entry::Epoll(key) => Some(Ok(key)),
+        Entry::OldEpoll(_) => Some(Err(Errno::EBADF)),
         _ => None,
     }
 }

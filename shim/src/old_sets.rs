@@ -79,7 +79,7 @@ pub fn renew(key: Key) {
             drop(world);
             items.into_iter().for_each(|item| register(set, item));
         }
-        Err(error) => tracing::error!(%error, "a child goes on with its parent's epoll instance"),
+        Err(error) => tracing::error!(%error, "a child cannot have its parent's epoll instance"),
     }
 }
 

@@ -19,7 +19,7 @@ const NO_EVENT: epoll_event = epoll_event { events: 0, u64: 0 };
 /// # Safety
 /// Nobody else touches `events`.
 unsafe fn wait(
-    set: Key,
+    set: Result<Key, Errno>,
     events: *mut epoll_event,
     max: c_int,
     timeout: Option<Duration>,
@@ -27,6 +27,7 @@ unsafe fn wait(
 ) -> Result<c_int, Errno> {
     /// EP_MAX_EVENTS of linux/fs/eventpoll.c.
     const EVENTS_MAX: usize = c_int::MAX as usize / size_of::<epoll_event>();
+    let set = set?;
     let room = usize::try_from(max).ok().filter(|room| (1..=EVENTS_MAX).contains(room)).ok_or(Errno::EINVAL)?;
     // SAFETY: the caller's promise.
     let events = unsafe { Room::new(events, room)? };
@@ -46,12 +47,14 @@ export! {
 
     /// epoll_ctl(2).
     fn epoll_ctl(epfd: c_int, operation: c_int, fd: c_int, event: *mut epoll_event) -> c_int = libc::epoll_ctl {
-        fd_table::epoll(epfd);
+        if let Some(Err(errno)) = fd_table::epoll(epfd) {
+            return ret::status(Err(errno));
+        }
         let socket = match fd_table::used(fd)? {
             Entry::Socket(socket) => socket,
             Entry::Datagram(socket) => datagram::used(fd, socket)?,
-            Entry::Inherited(_) | Entry::OldEpoll(_) => return None,
-            Entry::Pooled | Entry::Internal => return ret::status(Err(Errno::EBADF)),
+            Entry::Inherited(_) => return None,
+            Entry::OldEpoll(_) | Entry::Pooled | Entry::Internal => return ret::status(Err(Errno::EBADF)),
             Entry::Epoll(set) => {
                 epoll::note_nested(set);
                 return None;
