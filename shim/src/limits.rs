@@ -82,6 +82,10 @@ pub const KERNEL_ASK_PERIOD: Duration = Duration::from_micros(50);
 /// How often a spinning thread looks at the kernel's fds: 0.3 us of system call each time.
 pub const SPIN_LOOK_PERIOD: Duration = Duration::from_micros(10);
 
+/// How long a thread sleeps at a time, if the process is out of descriptors and it has none to be woken by: a hundred
+/// looks a second.
+pub const BLIND_SLEEP_MAX: Duration = Duration::from_millis(10);
+
 /// How often the keeper looks whether an active process still attends to its stack: so long may a reply wait that was to
 /// go out with others, when the thread that has them to make is slow. Some 0.1 % of a processor.
 pub const KEEPER_PERIOD: Duration = Duration::from_millis(2);

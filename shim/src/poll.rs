@@ -61,7 +61,7 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
             continue;
         }
         let mut world = world::enter()?;
-        let mut sleep = Sleep::begin(&mut world, sockets(fds))?;
+        let mut sleep = Sleep::begin(&mut world, sockets(fds));
         // Whatever another thread's turn has brought since the look above would wake no one now.
         if look(&mut world, fds, &mut kernel) > 0 {
             sleep.end(&mut world, sockets(fds));

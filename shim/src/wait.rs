@@ -5,7 +5,7 @@
 //! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
 
 use crate::description::{Description, Role};
-use crate::limits::{SPIN_LOOK_PERIOD, WAKE_COST};
+use crate::limits::{BLIND_SLEEP_MAX, SPIN_LOOK_PERIOD, WAKE_COST};
 use crate::sys::SignalMask;
 use crate::waker::WakerId;
 use crate::world::{self, Inside, World};
@@ -123,7 +123,7 @@ fn wait<T>(
             world = world::enter()?;
             continue;
         }
-        let mut sleep = Sleep::begin(&mut world, [key])?;
+        let mut sleep = Sleep::begin(&mut world, [key]);
         let deadline = world.deadline();
         if matches!(world.description(key)?.role, Role::Flow(_)) {
             thread::note_sleep_on_one();
@@ -206,23 +206,21 @@ pub fn sleep_until<T>(until: Option<Instant>, sleep: impl FnOnce(Option<Duration
 pub struct Sleep {
     /// What it sleeps on; the caller adds its own.
     pub fds: Vec<pollfd>,
-    waker: WakerId,
+    /// Without one, for want of a descriptor, it sleeps for a short time only.
+    waker: Option<WakerId>,
 }
 
 impl Sleep {
     /// Prepares to sleep until something happens to one of `sockets`. From here on nothing is missed.
-    ///
-    /// # Errors
-    /// What eventfd(2) says.
-    pub fn begin(world: &mut World, sockets: impl IntoIterator<Item = Key>) -> Result<Self, Errno> {
-        let (waker, event) = world.wakers.take()?;
+    pub fn begin(world: &mut World, sockets: impl IntoIterator<Item = Key>) -> Self {
+        let (waker, event) = world.wakers.take().ok().unzip();
         for key in sockets {
             if let Ok(description) = world.description(key) {
-                description.sleepers.push(waker);
+                description.sleepers.extend(waker);
             }
         }
-        let rings = world.network.iter().flat_map(|network| network.rings()).map(readable);
-        Ok(Sleep { fds: rings.chain([readable(event)]).collect(), waker })
+        let rings = world.network.iter().flat_map(|network| network.rings());
+        Sleep { fds: rings.chain(event).map(readable).collect(), waker }
     }
 
     /// Sleeps, until `until` at the latest.
@@ -230,16 +228,18 @@ impl Sleep {
     /// # Errors
     /// What ppoll(2) says: `EINTR`.
     pub fn run(&mut self, until: Option<Instant>, mask: SignalMask) -> Result<usize, Errno> {
-        sleep_until(until, |timeout| sys::poll(&mut self.fds, timeout, mask))
+        let blind = self.waker.is_none().then(|| clock::after(clock::now(), BLIND_SLEEP_MAX)).flatten();
+        sleep_until(earliest(until, blind), |timeout| sys::poll(&mut self.fds, timeout, mask))
     }
 
     /// Ends it; `sockets` are the same as at its beginning.
     pub fn end(self, world: &mut World, sockets: impl IntoIterator<Item = Key>) {
+        let Some(waker) = self.waker else { return };
         for key in sockets {
             if let Ok(description) = world.description(key) {
-                description.sleepers.retain(|&sleeper| sleeper != self.waker);
+                description.sleepers.retain(|&sleeper| sleeper != waker);
             }
         }
-        world.wakers.give_back(self.waker);
+        world.wakers.give_back(waker);
     }
 }

@@ -2,6 +2,7 @@
 #include "case.h"
 
 #include <pthread.h>
+#include <sys/resource.h>
 
 enum { THREADS = 4, ROUNDS = 50 };
 
@@ -108,6 +109,45 @@ static void send_one_slowly(void)
 	TRY(read_to_end(fd));
 }
 
+// Without one more descriptor, threads wait all the same, in recv(2) and in poll(2).
+static void woken_without_descriptors(void)
+{
+	int fd = flow();
+	struct pollfd look = {.fd = fd, .events = POLLIN};
+	struct rlimit before, few;
+	pthread_t readers[THREADS];
+	if (getrlimit(RLIMIT_NOFILE, &before))
+		give_up("getrlimit");
+	few = before;
+	few.rlim_cur = 64;
+	if (setrlimit(RLIMIT_NOFILE, &few))
+		give_up("setrlimit");
+	while (dup(fd) >= 0)
+		;
+	for (int i = 0; i < THREADS; i++)
+		readers[i] = start(receive_one, &fd);
+	tell();
+	if (poll(&look, 1, -1) != 1)
+		give_up("poll");
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(readers[i], NULL);
+	receive_one(&fd);
+	closefrom(STDERR_FILENO + 1);
+	setrlimit(RLIMIT_NOFILE, &before);
+}
+
+static void send_one_to_each(void)
+{
+	int fd = flow();
+	struct pollfd look = {.fd = fd, .events = POLLIN};
+	await();
+	TRY(poll(&look, 1, 50));
+	// One more, so that poll(2) has something to see whoever comes first.
+	for (int i = 0; i < THREADS + 1; i++)
+		send(fd, "x", 1, 0);
+	TRY(read_to_end(fd));
+}
+
 static void woken_by_shutdown(void)
 {
 	int fd = flow();
@@ -162,6 +202,7 @@ const struct test_case cases[] = {
 	{"flows_of_their_own", SERVED, flows_of_their_own, echo_on_four},
 	{"both_directions_at_once", FLOW, both_directions_at_once, both_directions_at_once},
 	{"woken_by_data", FLOW, woken_by_data, send_one_slowly},
+	{"woken_without_descriptors", FLOW, woken_without_descriptors, send_one_to_each},
 	{"woken_by_shutdown", FLOW, woken_by_shutdown, read_the_end},
 	{"accept_woken_by_shutdown", PASSED, accept_woken_by_shutdown, NULL},
 	{"added_to_a_set_in_use", FLOW, added_to_a_set_in_use, read_the_end},
