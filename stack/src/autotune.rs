@@ -138,7 +138,9 @@ impl Flow {
         let socket = self.socket();
         let (capacity, queued) = (socket.send_capacity(), socket.send_queue());
         let is_third_free = |limit: usize| limit.saturating_sub(queued) * 3 >= limit;
-        (self.options.send_buffer == 0 && capacity > 0 && is_third_free(capacity)) || is_third_free(self.send_limit())
+        // A buffer that is there and cannot be changed for a larger one now, as before a closed window, is all there is.
+        let limit = if capacity == 0 || self.can_move() { self.send_limit() } else { capacity.min(self.send_limit()) };
+        (self.options.send_buffer == 0 && capacity > 0 && is_third_free(capacity)) || is_third_free(limit)
     }
 }
 

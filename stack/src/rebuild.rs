@@ -34,7 +34,7 @@ struct Old {
 impl Flow {
     /// Whether it can move: its state can be reached again by what is known of it, nothing is missing between bytes that
     /// it has received, which only smoltcp knows of, and no window is being probed.
-    fn can_move(&self) -> bool {
+    pub fn can_move(&self) -> bool {
         let (state, queued) = (self.socket().state(), self.socket().send_queue());
         let is_reachable = match state {
             State::Established | State::CloseWait => self.loss.told() > 0 || queued == 0,
