@@ -116,16 +116,18 @@ impl Flow {
 
     /// The bytes that the application may queue: as many as SO_SNDBUF says, or some congestion windows.
     pub fn send_limit(&self) -> usize {
-        if self.options.send_buffer > 0 {
-            return self.options.send_len();
-        }
         let windows = (self.loss.window_bytes() as usize).saturating_mul(SEND_WINDOWS);
-        let limit = if self.established {
-            windows.clamp(SEND_BUFFER_LEN, BUFFER_LEN_MAX).next_power_of_two()
+        let capacity = self.socket().send_capacity();
+        let limit = if self.options.send_buffer > 0 {
+            self.options.send_len()
+        } else if self.established {
+            windows.clamp(SEND_BUFFER_LEN, BUFFER_LEN_MAX).next_power_of_two().max(capacity)
         } else {
-            SEND_BUFFER_LEN
+            SEND_BUFFER_LEN.max(capacity)
         };
-        limit.max(self.socket().send_capacity())
+        // A buffer that is there and cannot be changed for a larger one now, as before a closed window or without memory, is
+        // all there is.
+        if capacity > 0 && (self.is_send_stuck || !self.can_move()) { limit.min(capacity) } else { limit }
     }
 
     /// How many bytes more may be queued.
@@ -138,9 +140,7 @@ impl Flow {
         let socket = self.socket();
         let (capacity, queued) = (socket.send_capacity(), socket.send_queue());
         let is_third_free = |limit: usize| limit.saturating_sub(queued) * 3 >= limit;
-        // A buffer that is there and cannot be changed for a larger one now, as before a closed window, is all there is.
-        let limit = if capacity == 0 || self.can_move() { self.send_limit() } else { capacity.min(self.send_limit()) };
-        (self.options.send_buffer == 0 && capacity > 0 && is_third_free(capacity)) || is_third_free(limit)
+        (self.options.send_buffer == 0 && capacity > 0 && is_third_free(capacity)) || is_third_free(self.send_limit())
     }
 }
 

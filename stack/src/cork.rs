@@ -40,7 +40,10 @@ impl Flow {
     /// tcp_data_snd_check() have it.
     pub fn push_at(&self) -> Option<Instant> {
         let (since, heard_at) = (self.cork.since, self.patience.heard_at());
-        if self.cork.len() == 0 || self.is_closed() {
+        let (queued, capacity) = (self.socket().send_queue(), self.socket().send_capacity());
+        // The ACK that makes room asks again.
+        let is_full = capacity > 0 && queued == capacity;
+        if self.cork.len() == 0 || self.is_closed() || is_full {
             return None;
         }
         if !self.options.corked && heard_at > since {
@@ -63,7 +66,7 @@ impl Stack {
             self.push(key);
             return self.tcp_send(flow, bytes);
         }
-        let room = self.tcp_room(flow)?;
+        let room = self.tcp_room(flow)?.min(self.make_send_room(key, bytes.len()));
         if room == 0 && !bytes.is_empty() {
             return Err(Errno::EAGAIN);
         }
@@ -96,7 +99,7 @@ impl Stack {
             return;
         }
         let mut bytes = std::mem::take(&mut flow.cork.bytes);
-        // There is room: what waits counts as queued.
+        // There is room, but where even a small buffer is not to be had: what waits counts as queued.
         let len = self.tcp_send(FlowId(key), &bytes).unwrap_or(0);
         bytes.drain(..len);
         if let Some(flow) = self.flows.get_mut(key) {

@@ -114,6 +114,8 @@ pub struct Flow {
     pub is_watched: bool,
     /// Nothing is sent any more, not even the RST of an aborted flow.
     pub silent: bool,
+    /// There was no memory for a larger send buffer when it was full.
+    pub is_send_stuck: bool,
     lent: LentSocket,
 }
 
@@ -156,6 +158,7 @@ impl Flow {
             dirty: false,
             is_watched: false,
             silent: false,
+            is_send_stuck: false,
             lent: LentSocket::new(),
         }
     }
@@ -194,6 +197,7 @@ impl Flow {
         self.dirty = false;
         self.is_watched = false;
         self.silent = false;
+        self.is_send_stuck = false;
         self.set_options(options);
     }
 

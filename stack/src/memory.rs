@@ -127,6 +127,25 @@ impl Stack {
         len > capacity && self.rebuild(key, receive_len, len, Need::Growth)
     }
 
+    /// Has a flow's send buffer take `len` bytes more beside what is corked, if it may and can grow so far. Returns how many
+    /// it takes.
+    pub(crate) fn make_send_room(&mut self, key: Key, len: usize) -> usize {
+        let Some(flow) = self.flows.get_mut(key) else { return 0 };
+        let free =
+            |flow: &Flow| flow.socket().send_capacity().saturating_sub(flow.socket().send_queue() + flow.cork.len());
+        if free(flow) > 0 {
+            flow.is_send_stuck = false;
+        }
+        let (limit, wanted) = (flow.send_limit(), len.min(flow.send_room()));
+        while let Some(flow) = self.flows.get(key)
+            && free(flow) < wanted
+            && self.grow_send_buffer(key, limit)
+        {}
+        let Some(flow) = self.flows.get_mut(key) else { return 0 };
+        flow.is_send_stuck |= free(flow) < wanted && flow.socket().send_capacity() > 0;
+        wanted.min(free(flow))
+    }
+
     /// Gives a flow the buffers that setsockopt(2) has fixed; if that cannot be now, they grow when they are full.
     pub(crate) fn fit(&mut self, key: Key) {
         let Some(flow) = self.flows.get(key) else { return };
@@ -137,7 +156,7 @@ impl Stack {
             receive_len = flow.wanted_receive_len();
         }
         if options.send_buffer > 0 {
-            send_len = options.send_len().max(socket.send_queue());
+            send_len = options.send_len().max(socket.send_queue() + flow.cork.len());
         }
         if (receive_len, send_len) != old && !flow.is_asleep() {
             self.rebuild(key, receive_len, send_len, Need::Growth);

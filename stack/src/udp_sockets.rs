@@ -83,6 +83,10 @@ impl UdpSockets {
     /// Removes one.
     pub fn remove(&mut self, key: Key) {
         self.leave(key);
+        if let Some(socket) = self.slab.get_mut(key) {
+            // Its memory does not wait for the next socket.
+            socket.queue = DatagramQueue::default();
+        }
         self.slab.remove(key);
     }
 

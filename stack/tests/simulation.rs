@@ -348,3 +348,45 @@ fn unlisten_resets_who_was_not_accepted() {
     world.run_until(|world| world.client.tcp_state(client) == TcpState::Closed);
     assert_eq!(world.client.tcp_take_error(client), Some(Errno::ECONNRESET));
 }
+
+/// What a writer is told while the peer reads nothing: no room when there is none, and room again when there is some. What
+/// was corked before the end arrives before the FIN.
+#[test]
+fn a_writer_is_told_of_room_that_there_is() {
+    let mut world = World::new(Conditions::calm());
+    let listener = world.listen(1);
+    let (client, server) = world.connected(listener);
+    let (chunk, mut sent) = ([7; 3000], 0);
+    loop {
+        match world.client.tcp_send(client, &chunk) {
+            Ok(len) => sent += len,
+            Err(errno) => {
+                assert_eq!(errno, Errno::EAGAIN);
+                let readiness = world.client.readiness(Socket::Flow(client));
+                assert!(!readiness.contains(Readiness::WRITABLE), "after {sent} bytes");
+                break;
+            }
+        }
+        // The window closes before the buffer is full.
+        world.run_for(Duration::from_millis(20));
+    }
+    while world.client.next_ready().is_some() {}
+    world.client.set_token(Socket::Flow(client), 5);
+    let (mut buf, mut received) = (vec![0; 1 << 20], 0);
+    let mut read = |world: &mut World| {
+        received += world.server.tcp_recv(server, &mut buf).unwrap_or(0);
+        received
+    };
+    world.run_until(|world| {
+        read(world);
+        std::iter::from_fn(|| world.client.next_ready()).any(|ready| ready.rose.contains(Readiness::WRITABLE))
+    });
+    while let Ok(len) = world.client.tcp_send_part(client, &[7; 100], true) {
+        sent += len;
+        if sent % 7 == 0 {
+            break;
+        }
+    }
+    world.client.tcp_close(client, false);
+    world.run_until(|world| read(world) == sent);
+}

@@ -290,15 +290,9 @@ impl Stack {
         if flow.is_write_over() {
             return Err(Errno::EPIPE);
         }
-        let (limit, room) = (flow.send_limit(), flow.send_room());
-        let fitting = &bytes[..bytes.len().min(room)];
-        let mut len = flow.socket_mut().send_slice(fitting).map_err(|_| Errno::EAGAIN)?;
-        while len < fitting.len()
-            && self.grow_send_buffer(key, limit)
-            && let Some(flow) = self.flows.get_mut(key)
-        {
-            len += flow.socket_mut().send_slice(&fitting[len..]).map_err(|_| Errno::EAGAIN)?;
-        }
+        let room = self.make_send_room(key, bytes.len());
+        let flow = self.flows.get_mut(key).ok_or(Errno::EPIPE)?;
+        let len = flow.socket_mut().send_slice(&bytes[..bytes.len().min(room)]).map_err(|_| Errno::EAGAIN)?;
         if len == 0 && !bytes.is_empty() {
             return Err(Errno::EAGAIN);
         }
@@ -349,7 +343,7 @@ impl Stack {
     /// shutdown(2).
     ///
     /// # Errors
-    /// - `ENOTCONN`: the flow is over.
+    /// - `ENOTCONN`: the flow is over. `ENOBUFS`: no memory for what was corked.
     pub fn tcp_shutdown(&mut self, flow: FlowId, how: How) -> Result<(), Errno> {
         let key = flow.0;
         if how != How::Read {
@@ -358,6 +352,9 @@ impl Stack {
         let flow = self.flows.get_mut(key).ok_or(Errno::ENOTCONN)?;
         if flow.state() == TcpState::Closed {
             return Err(Errno::ENOTCONN);
+        }
+        if how != How::Read && flow.cork.len() > 0 {
+            return Err(Errno::ENOBUFS);
         }
         let before = Before::of(flow);
         flow.shut_read |= how != How::Write;
@@ -382,6 +379,8 @@ impl Stack {
             self.push(key);
         }
         let Some(flow) = self.flows.get_mut(key) else { return };
+        // Corked bytes for which there is no memory are lost, and not without a word.
+        let reset = reset || flow.cork.len() > 0;
         flow.owner = Owner::Nobody;
         flow.watch.token = 0;
         flow.shut_write = true;

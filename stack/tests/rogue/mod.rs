@@ -89,7 +89,7 @@ impl Rogue {
         let mut rogue = Rogue::unopened(setting);
         if setting.active {
             let (local, remote) = (rogue.local, rogue.remote);
-            let flow = rogue.stack.tcp_connect(local, remote, setting.options, 9, rogue.now).unwrap();
+            let flow = rogue.stack.tcp_connect(local, remote, in_line(setting.options), 9, rogue.now).unwrap();
             rogue.flow = Some(flow);
             rogue.turn();
             let ack = rogue.iss.unwrap().wrapping_add(1);
@@ -115,7 +115,7 @@ impl Rogue {
         stack.add_link(INTERFACE, Box::new(near));
         let six = |last| IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last));
         let (remote, local) = if setting.six { (six(1), six(2)) } else { (CLIENT, SERVER) };
-        let listener = stack.tcp_listen(ListenAddress::Any, PORT, 8, setting.options, 7).unwrap();
+        let listener = stack.tcp_listen(ListenAddress::Any, PORT, 8, in_line(setting.options), 7).unwrap();
         Rogue {
             now,
             stack,
@@ -419,7 +419,7 @@ impl Rogue {
 
     pub fn set_options(&mut self, options: TcpOptions) {
         let Some(flow) = self.flow.filter(|_| !self.closed) else { return };
-        self.stack.tcp_set_options(flow, options);
+        self.stack.tcp_set_options(flow, in_line(options));
         self.turn();
     }
 
@@ -479,4 +479,9 @@ impl Rogue {
     fn peer_is_over(&self) -> bool {
         matches!(self.state(), TcpState::CloseWait | TcpState::LastAck | TcpState::Closing)
     }
+}
+
+/// With urgent bytes among the others, where the model looks for them.
+fn in_line(options: TcpOptions) -> TcpOptions {
+    TcpOptions { urgent_inline: true, ..options }
 }
