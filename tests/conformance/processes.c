@@ -319,7 +319,8 @@ static void closed_by_one_peer(void)
 // It ends with the last that has it, though one lives that was born after it had been used, and has closed its copy.
 static void closed_by_all(void)
 {
-	int fd = flow(), ends[2], alive[2];
+	// With another flow, which they all have.
+	int fd = flow(), other = flow(), ends[2], alive[2];
 	char byte;
 	if (pipe(ends) || pipe(alive))
 		give_up("pipe");
@@ -347,16 +348,18 @@ static void closed_by_all(void)
 	await();
 	close(alive[1]);
 	join(later);
+	TRY(close(other));
 }
 
 static void closed_by_all_peer(void)
 {
-	int fd = flow();
+	int fd = flow(), other = flow();
 	char bytes[4];
 	TRY(recv(fd, bytes, 4, MSG_WAITALL));
 	TRY(send(fd, bytes, 4, 0));
 	TRY(recv(fd, bytes, 4, 0));
 	tell();
+	TRY(recv(other, bytes, 4, 0));
 }
 
 // What the last owner has not read makes its close a reset.

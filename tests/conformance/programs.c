@@ -55,6 +55,19 @@ static void programs(void)
 	TRY(fcntl(fd, F_GETFL));
 }
 
+// A program is started while the answer to a SYN is awaited, which goes on.
+static void on_its_way(void)
+{
+	union address address = absent_at(PORT);
+	int fd = stream();
+	set_nonblocking(fd);
+	TRY(connect(fd, &address.any, address_len));
+	TRY(system("true"));
+	TRY(connect(fd, &address.any, address_len));
+	say_readiness("on its way", fd);
+	TRY(close(fd));
+}
+
 // The C library's own calls.
 static void streams(void)
 {
@@ -206,6 +219,7 @@ static void adopted_peer(void)
 
 const struct test_case cases[] = {
 	{"programs", FLOW, programs, send_back},
+	{"on_its_way", SERVED, on_its_way, NULL},
 	{"streams", FLOW, streams, send_back},
 	{"replaced", FLOW, replaced, replaced_peer},
 	{"passed_on", FLOW, passed_on, send_back},
