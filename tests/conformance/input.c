@@ -153,7 +153,8 @@ static void send_four_then_twelve(void)
 
 static void absurd_lengths(void)
 {
-	char bytes[16];
+	// Not on the stack, which may lie within the last two gigabytes of the address space.
+	static char bytes[16];
 	int fd = flow();
 	volatile size_t most = SIZE_MAX, half = SSIZE_MAX, much = 1UL << 40, two = 1UL << 31;
 	set_nonblocking(fd);
