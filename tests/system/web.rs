@@ -269,7 +269,12 @@ public class Server {
                 }
                 var peer = (SocketChannel) key.channel();
                 var buffer = (ByteBuffer) key.attachment();
-                if (key.isReadable() && peer.read(buffer) < 0) { peer.close(); continue; }
+                if (key.isReadable() && peer.read(buffer) < 0) {
+                    buffer.flip();
+                    while (buffer.hasRemaining()) peer.write(buffer);
+                    peer.close();
+                    continue;
+                }
                 buffer.flip();
                 peer.write(buffer);
                 buffer.compact();
