@@ -10,6 +10,7 @@ use crate::description::{Role, Watch};
 use crate::epoll_set::cookie::Cookie;
 use crate::epoll_set::{EpollSet, Item};
 use crate::fd_table::{self, Entry};
+use crate::held_signals::HeldSignals;
 use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
 use crate::world::{self, Inside, World};
@@ -220,6 +221,7 @@ fn wait_in(
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
     let mut may_spin = timeout != Some(Duration::ZERO);
     let mut entered = Some(world);
+    let mut held = None;
     loop {
         let mut world = entered.take().map_or_else(world::enter, Ok)?;
         let now = clock::now();
@@ -246,6 +248,9 @@ fn wait_in(
             // What was collected is not to be lost to an error.
             return Ok(ours + asked.unwrap_or_default().kept);
         }
+        if timeout != Some(Duration::ZERO) {
+            held.get_or_insert_with(HeldSignals::hold);
+        }
         if may_spin {
             let turns = world::turns();
             drop(world);
@@ -264,7 +269,10 @@ fn wait_in(
         drop(world);
         let asked = match timeout {
             Some(Duration::ZERO) => ask_kernel(key, epfd, &mut events, timeout, mask),
-            _ => sleep_until(wake_at, |timeout| ask_kernel(key, epfd, &mut events, timeout, mask)),
+            _ => {
+                let mask = held.as_ref().map_or(mask, |held| held.mask(mask));
+                sleep_until(wake_at, |timeout| ask_kernel(key, epfd, &mut events, timeout, mask))
+            }
         };
         end_sleep(key);
         let is_over = until.is_some_and(|until| until <= clock::now());

@@ -29,6 +29,7 @@ mod fd_table;
 #[macro_use]
 mod forward;
 mod fork;
+mod held_signals;
 mod hooks;
 mod inherited;
 mod keeper;
