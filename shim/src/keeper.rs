@@ -7,6 +7,7 @@
 //! Whoever enters the world rouses a sleeping keeper, which then looks again every [`KEEPER_PERIOD`] for as long as
 //! the process is active. In an idle process everybody sleeps, and nothing wakes up.
 
+use crate::held_signals::HeldSignals;
 use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
 use crate::sys::SignalMask;
 use crate::wait::readable;
@@ -45,7 +46,10 @@ pub fn start() -> Result<(), Errno> {
     // Before the keeper runs: who rouses it has to find it.
     EVENT.store(event, Ordering::SeqCst);
     let builder = std::thread::Builder::new().name("userstack".to_owned()).stack_size(KEEPER_STACK_LEN);
-    let started = sys::with_signals_blocked(|| builder.spawn(move || keep(event)));
+    // The keeper has them blocked for good: they are the application's.
+    let held = HeldSignals::hold();
+    let started = builder.spawn(move || keep(event));
+    drop(held);
     started.map(drop).map_err(|error| {
         EVENT.store(-1, Ordering::SeqCst);
         fd_table::clear(event);

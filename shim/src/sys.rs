@@ -480,21 +480,5 @@ pub fn wait_for(child: libc::pid_t) -> c_int {
     status
 }
 
-/// Does `work` with every signal blocked, and a thread that it starts has them blocked for good: they are the
-/// application's.
-pub fn with_signals_blocked<T>(work: impl FnOnce() -> T) -> T {
-    // SAFETY: all zeroes is a sigset_t.
-    let mut all: sigset_t = unsafe { std::mem::zeroed() };
-    let mut before = all;
-    // SAFETY: `all` is a sigset_t.
-    unsafe { libc::sigfillset(&mut all) };
-    // SAFETY: both are sigset_t.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
-    let done = work();
-    // SAFETY: as above; the mask that was blocked just now is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, ptr::null_mut()) };
-    done
-}
-
 /// Memory of a socket address as the kernel writes it.
 pub type AddressBuffer = [u8; size_of::<libc::sockaddr_storage>()];
