@@ -126,13 +126,9 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let socket = flow.socket();
         let free = (socket.recv_capacity() - socket.recv_queue()) as u32;
-        match flow.wire.received(received.packet, &mut received.segment, &options, free, now) {
-            Admission::Whole => {}
-            Admission::Trimmed => self.counters.drop_beyond_window += 1,
-            Admission::Beyond => {
-                self.counters.drop_beyond_window += 1;
-                return self.acknowledge(key, &received, now);
-            }
+        let admission = flow.wire.received(received.packet, &mut received.segment, &options, free, now);
+        if admission != Admission::Whole {
+            self.counters.drop_beyond_window += 1;
         }
         flow.patience.heard(&flow.wire, now);
         flow.tally.received(&received.segment, flow.wire.sack.is_unanswered());
@@ -158,7 +154,7 @@ impl Stack {
         if let Some(flow) = self.flows.get_mut(key) {
             flow.follow_taken(&before);
             flow.pass_mark();
-            if flow.wire.sack.is_unanswered() {
+            if flow.wire.sack.is_unanswered() || admission == Admission::Beyond {
                 self.acknowledge(key, &received, now);
             }
         }

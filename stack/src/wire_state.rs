@@ -61,7 +61,7 @@ pub enum Admission {
     Whole,
     /// Cut at the right edge, or robbed of its FIN.
     Trimmed,
-    /// Without room for any of its bytes: to be dropped, and answered with an ACK.
+    /// Without room for any of its bytes: its ACK is left of it, and it is answered with one.
     Beyond,
 }
 
@@ -156,18 +156,22 @@ impl WireState {
     }
 
     /// Whether something of a segment is in the receive window (RFC 9293, 3.10.7.4, the first check), or at its start where
-    /// it is closed.
+    /// it is closed. As in Linux, a bare ACK may stand at its end: there is a peer that has filled it.
     pub fn is_acceptable(&self, segment: &Segment) -> bool {
         let end = segment.seq.wrapping_add(segment.payload_len.into());
         let has_fin_next = segment.has(FIN) && end == self.rcv_nxt;
         match segment.payload_len {
-            0 => segment.seq == self.rcv_nxt || self.is_in_window(segment.seq),
+            0 => segment.seq == self.rcv_nxt || self.is_in_window(segment.seq) || self.is_bare_ack_at_edge(segment),
             _ => {
                 let begins_before_edge = after(self.window.edge(), segment.seq);
                 let has_next = after(end, self.rcv_nxt) && self.advertised_window() > 0;
                 begins_before_edge && (has_next || has_fin_next)
             }
         }
+    }
+
+    fn is_bare_ack_at_edge(&self, segment: &Segment) -> bool {
+        segment.sequence_len() == 0 && segment.seq == self.window.edge() && !after(self.rcv_nxt, segment.seq)
     }
 
     /// Whether `ack` may be the peer's: SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT (RFC 5961, 5.2).
@@ -284,6 +288,7 @@ impl WireState {
     ///   end. It counts when it comes again and all before it is there.
     /// - A FIN behind bytes that were all there before loses these: smoltcp would drop it with them.
     /// - Data with an ACK older than the latest gets the latest, with its window: smoltcp would drop the data with it.
+    /// - A bare ACK at the right edge is put at the left one: smoltcp would drop it.
     pub fn received(
         &mut self,
         packet: &mut [u8],
@@ -312,8 +317,11 @@ impl WireState {
             self.acknowledged = true;
         }
         self.timestamps.received(options.timestamp, segment.seq, segment.end(), now);
+        if self.is_bare_ack_at_edge(segment) {
+            packet::set_seq(packet, segment, self.rcv_nxt);
+        }
         let admission = self.trim(packet, segment, free);
-        if segment.payload_len > 0 && admission != Admission::Beyond {
+        if segment.payload_len > 0 {
             self.sack.received(segment.seq, segment.seq.wrapping_add(segment.payload_len.into()), self.rcv_nxt);
             self.window.received(segment.payload_len);
         }
@@ -351,6 +359,8 @@ impl WireState {
             }
             Admission::Trimmed
         } else {
+            packet::trim(packet, segment, 0);
+            packet::set_seq(packet, segment, self.rcv_nxt);
             Admission::Beyond
         }
     }
@@ -437,7 +447,7 @@ mod tests {
         check(1011, FIN, Admission::Trimmed, 9, false);
         check(1010, 0, Admission::Whole, 10, false);
         check(1015, FIN, Admission::Trimmed, 5, false);
-        check(1020, 0, Admission::Beyond, 10, false);
+        check(1020, 0, Admission::Beyond, 0, false);
         check(990, 0, Admission::Whole, 10, false);
     }
 

@@ -145,6 +145,20 @@ fn rfc9293_3_10_7_4_what_is_outside_the_window_acknowledges_nothing() {
     assert_eq!(peer.script.stack.tcp_queued(flow).1, 0);
 }
 
+/// A peer that has filled the window, of which something was lost, says so from the window's end.
+#[test]
+fn rfc9293_3_10_7_4_an_ack_at_the_right_edge_counts() {
+    let (mut peer, flow) = accepted();
+    assert_eq!(peer.script.stack.tcp_send(flow, b"abc"), Ok(3));
+    peer.turn();
+    let seen = peer.only();
+    let (edge, done) = (peer.seq.wrapping_add(seen.window.into()), peer.rcv_nxt.wrapping_add(3));
+    peer.send(segment(TcpControl::None, edge.wrapping_add(1), Some(done), b""));
+    assert_eq!(peer.script.stack.tcp_queued(flow).1, 3);
+    peer.send(segment(TcpControl::None, edge, Some(done), b""));
+    assert_eq!(peer.script.stack.tcp_queued(flow).1, 0);
+}
+
 /// Nor does what has no ACK say anything, of its window either.
 #[test]
 fn rfc9293_3_10_7_4_what_has_no_ack_is_dropped() {
