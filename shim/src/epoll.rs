@@ -5,6 +5,7 @@
 
 use crate::args::Room;
 use crate::attach::{self, watch_ring};
+use crate::cancel::{self, CANCELLED};
 use crate::datagram::readiness_of;
 use crate::description::{Role, Watch};
 use crate::epoll_set::cookie::Cookie;
@@ -198,9 +199,12 @@ fn watch_shadow_everywhere(world: &mut World, key: Key, operation: c_int) {
 /// epoll_wait(2) and its variants on an epoll instance with a set; without `timeout` it waits for ever.
 ///
 /// # Errors
-/// `EINTR`: a signal handler ran. `EBADF`: closed. `EFAULT`: no room for events.
+/// `EINTR`: a signal handler ran. `EBADF`: closed. `EFAULT`: no room for events. `CANCELLED`.
 pub fn wait(key: Key, events: Room<epoll_event>, timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
     let mut world = world::enter()?;
+    if cancel::is_due(&world) {
+        return Err(CANCELLED);
+    }
     let waiting = admission::begin_in_set(&mut world, key);
     let reported = wait_in(world, key, events, timeout, mask);
     if !waiting.is_empty() {
@@ -265,7 +269,10 @@ fn wait_in(
             }
         }
         let wake_at = earliest(until, world.deadline());
-        begin_sleep(&mut world, key);
+        if cancel::is_due(&world) {
+            return Err(CANCELLED);
+        }
+        let generation = world.sets.get_mut(key).ok_or(Errno::EBADF)?.begin_sleep();
         drop(world);
         let asked = match timeout {
             Some(Duration::ZERO) => ask_kernel(key, epfd, &mut events, timeout, mask),
@@ -274,7 +281,7 @@ fn wait_in(
                 sleep_until(wake_at, |timeout| ask_kernel(key, epfd, &mut events, timeout, mask))
             }
         };
-        end_sleep(key);
+        world::enter_quietly().sets.get_mut(key).into_iter().for_each(|set| set.end_sleep(generation));
         let is_over = until.is_some_and(|until| until <= clock::now());
         match asked.map(|asked| asked.kept) {
             Ok(0) if !is_over => may_spin = true,
@@ -299,20 +306,6 @@ fn collect(world: &mut World, key: Key, events: &mut Room<epoll_event>) -> Resul
     let count = set.collect(events, |description| world::bits_now(descriptions, stack, description));
     set.settle();
     Ok(count)
-}
-
-fn begin_sleep(world: &mut World, key: Key) {
-    if let Some(set) = world.sets.get_mut(key) {
-        set.sleepers += 1;
-    }
-}
-
-fn end_sleep(key: Key) {
-    let mut world = world::enter_quietly();
-    if let Some(set) = world.sets.get_mut(key) {
-        set.sleepers -= 1;
-        set.settle();
-    }
 }
 
 /// Not to wait at all.

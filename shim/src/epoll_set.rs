@@ -70,7 +70,10 @@ pub struct EpollSet {
     /// The application's fds that stand for it.
     pub fds: Vec<RawFd>,
     /// Threads that sleep in the real one.
-    pub sleepers: u32,
+    sleepers: u32,
+    /// Those of them that are to wake up, whatever there is: they came before the present generation.
+    roused: u32,
+    generation: u64,
     /// The real one is itself watched through the kernel, which has to see that we have something.
     is_nested: bool,
     is_woken: bool,
@@ -90,6 +93,8 @@ impl EpollSet {
             wake,
             fds: vec![fd],
             sleepers: 0,
+            roused: 0,
+            generation: 0,
             is_nested: false,
             is_woken: false,
             is_full: false,
@@ -225,9 +230,31 @@ impl EpollSet {
         }
     }
 
-    /// Takes the wake-up back, once there is nothing left to be woken for.
+    /// A thread comes to sleep in the real one. Returns what to end that with.
+    pub fn begin_sleep(&mut self) -> u64 {
+        self.sleepers += 1;
+        self.generation
+    }
+
+    /// It sleeps no longer.
+    pub fn end_sleep(&mut self, generation: u64) {
+        self.sleepers -= 1;
+        self.roused -= u32::from(generation != self.generation);
+        self.settle();
+    }
+
+    /// Wakes every thread that sleeps in the real one.
+    pub fn rouse(&mut self) {
+        if self.sleepers > 0 {
+            self.generation += 1;
+            self.roused = self.sleepers;
+            self.wake();
+        }
+    }
+
+    /// Takes the wake-up back, once there is nothing left to be woken for, and nobody.
     pub fn settle(&mut self) {
-        if self.is_woken && self.is_idle() {
+        if self.is_woken && self.is_idle() && self.roused == 0 {
             self.is_woken = false;
             sys::clear_event(self.wake);
         }

@@ -1,7 +1,8 @@
 //! Exporting a C function in front of the next definition of the same name: redhook, and a proof of the signature.
 
 use libc::{
-    c_char, c_int, c_void, epoll_event, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t, ssize_t, timespec,
+    c_char, c_int, c_void, clockid_t, epoll_event, nfds_t, pollfd, pthread_t, sigset_t, size_t, sockaddr, socklen_t,
+    ssize_t, timespec,
 };
 
 /// Exports C functions. The body says what the function returns when it is ours, or `None` to pass through: then the
@@ -30,13 +31,30 @@ macro_rules! export {
 
                         redhook::hook! {
                             unsafe fn $name($($arg: $type),*) -> $ret => hook {
-                                // SAFETY: these are the arguments of the application's own call.
-                                match unsafe { serve($($arg),*) } {
+                                let was_asynchronous = crate::cancel::begin();
+                                let answer = loop {
+                                    // SAFETY: these are the arguments of the application's own call.
+                                    let answer = unsafe { serve($($arg),*) };
+                                    if !crate::cancel::act() || answer.is_some() {
+                                        break answer;
+                                    }
+                                };
+                                crate::cancel::end(was_asynchronous);
+                                match answer {
                                     Some(answer) => answer,
                                     // SAFETY: as above, untouched.
-                                    None => unsafe { redhook::real!($name)($($arg),*) },
+                                    None => unsafe { next($($arg),*) },
                                 }
                             }
+                        }
+
+                        /// The next definition.
+                        ///
+                        /// # Safety
+                        /// The arguments are as the function's man page wants them.
+                        pub unsafe fn next($($arg: $type),*) -> $ret {
+                            // SAFETY: the caller's promise.
+                            unsafe { redhook::real!($name)($($arg),*) }
                         }
 
                         /// Looks the next definition up now, so that no dlsym(3) runs in a signal handler later.
@@ -82,7 +100,7 @@ macro_rules! socket {
 }
 
 // What the libc crate lacks, as glibc's headers (bits/socket2.h, bits/unistd.h, bits/poll2.h, sys/epoll.h,
-// unistd.h) declare it.
+// unistd.h, pthread.h) declare it. Those of pthread.h that end the thread unwind past us, as the C library's own calls do.
 #[allow(missing_docs, clashing_extern_declarations)]
 unsafe extern "C" {
     pub fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t) -> ssize_t;
@@ -117,4 +135,9 @@ unsafe extern "C" {
     pub fn vdprintf(fd: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
     pub fn __vdprintf_chk(fd: c_int, flag: c_int, format: *const c_char, arguments: *mut c_void) -> c_int;
     pub fn fcntl64(fd: c_int, command: c_int, ...) -> c_int;
+    pub fn pthread_cancel(thread: pthread_t) -> c_int;
+    pub fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+    pub fn pthread_setcanceltype(kind: c_int, old: *mut c_int) -> c_int;
+    pub fn pthread_testcancel();
+    pub fn pthread_getcpuclockid(thread: pthread_t, clock: *mut clockid_t) -> c_int;
 }

@@ -13,6 +13,7 @@ mod adopt;
 mod args;
 mod attach;
 mod calls;
+mod cancel;
 mod channel;
 mod children;
 mod clock;

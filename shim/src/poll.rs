@@ -2,6 +2,7 @@
 
 use crate::attach;
 use crate::calls;
+use crate::cancel::{self, CANCELLED};
 use crate::datagram::readiness_of;
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
@@ -23,9 +24,12 @@ pub fn is_ours(fds: &[pollfd]) -> bool {
 /// poll(2): fills in the `revents` and returns how many are not empty; without `timeout` it waits for ever.
 ///
 /// # Errors
-/// `EINTR`: a signal handler ran.
+/// `EINTR`: a signal handler ran. `CANCELLED`.
 pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
     let mut world = world::enter()?;
+    if cancel::is_due(&world) {
+        return Err(CANCELLED);
+    }
     let waiting = admission::begin(&mut world, sockets(fds));
     let polled = wait(world, fds, timeout, mask);
     if !waiting.is_empty() {
@@ -66,6 +70,10 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         if look(&mut world, fds, &mut kernel) > 0 {
             sleep.end(&mut world, sockets(fds));
             continue;
+        }
+        if cancel::is_due(&world) {
+            sleep.end(&mut world, sockets(fds));
+            return Err(CANCELLED);
         }
         let wake_at = earliest(until, world.deadline());
         drop(world);

@@ -1,5 +1,6 @@
 //! What a hook returns: the only writer of errno, and only on failure.
 
+use crate::cancel::CANCELLED;
 use libc::{c_int, ssize_t};
 use stack::Errno;
 
@@ -28,7 +29,7 @@ pub fn status(result: Result<(), Errno>) -> Option<c_int> {
 pub fn number(result: Result<c_int, Errno>) -> Option<c_int> {
     match result {
         Ok(number) => Some(number),
-        Err(BEGIN_AGAIN) => None,
+        Err(BEGIN_AGAIN | CANCELLED) => None,
         Err(errno) => failure(errno),
     }
 }
@@ -37,7 +38,7 @@ pub fn number(result: Result<c_int, Errno>) -> Option<c_int> {
 pub fn count(result: Result<usize, Errno>) -> Option<ssize_t> {
     match result {
         Ok(count) => Some(count as ssize_t),
-        Err(BEGIN_AGAIN) => None,
+        Err(BEGIN_AGAIN | CANCELLED) => None,
         Err(errno) => failure(errno),
     }
 }

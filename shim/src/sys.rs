@@ -467,6 +467,11 @@ pub fn exit(status: c_int) -> ! {
     }
 }
 
+/// Whether a thread of this process is there.
+pub fn has_thread(thread: libc::pid_t) -> bool {
+    call!(SYS_tgkill, process_id(), thread, 0).is_ok()
+}
+
 /// setsid(2).
 pub fn new_session() {
     // It can only fail for who leads a process group already.

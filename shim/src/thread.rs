@@ -14,6 +14,7 @@ thread_local! {
     static SPIN_CREDIT_US: Cell<u32> = const { Cell::new(u32::MAX) };
     static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
     static SERVES_ONE_BY_ONE: Cell<bool> = const { Cell::new(false) };
+    static CANCELLED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Whether this thread holds the lock: then a hook was reached from a signal handler, or from our own libraries.
@@ -24,6 +25,16 @@ pub fn is_inside() -> bool {
 /// Notes that this thread takes or gives back the lock.
 pub fn set_inside(inside: bool) {
     INSIDE.set(inside);
+}
+
+/// Whether this thread has left a wait because it was cancelled.
+pub fn is_cancelled() -> bool {
+    CANCELLED.get()
+}
+
+/// Notes that it has, or that it has acted on it.
+pub fn set_cancelled(cancelled: bool) {
+    CANCELLED.set(cancelled);
 }
 
 /// Notes that a wait has returned: the calls that follow look at what its turn has brought.

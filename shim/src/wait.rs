@@ -4,6 +4,7 @@
 //! for its waker (another thread has turned the stack, or closed the socket), and for what else it waits for. All of
 //! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
 
+use crate::cancel::{self, CANCELLED};
 use crate::description::{Description, Role};
 use crate::limits::{BLIND_SLEEP_MAX, SPIN_LOOK_PERIOD, WAKE_COST};
 use crate::sys::SignalMask;
@@ -25,6 +26,8 @@ pub struct Patience {
     pub dont_wait: bool,
     /// A kernel socket that may end the wait, too, by becoming readable.
     pub shadow: Option<RawFd>,
+    /// The call is a cancellation point (pthreads(7)).
+    pub is_cancellable: bool,
 }
 
 /// A time of socket(7).
@@ -40,12 +43,15 @@ pub enum Timeout {
 
 impl Patience {
     /// For a call that receives.
-    pub const RECEIVE: Self = Patience { timeout: Timeout::Receive, dont_wait: false, shadow: None };
+    pub const RECEIVE: Self =
+        Patience { timeout: Timeout::Receive, dont_wait: false, shadow: None, is_cancellable: true };
     /// For a call that sends.
-    pub const SEND: Self = Patience { timeout: Timeout::Send, dont_wait: false, shadow: None };
+    pub const SEND: Self = Patience { timeout: Timeout::Send, ..Self::RECEIVE };
+    /// For a call that sends a file.
+    pub const SEND_FILE: Self = Patience { is_cancellable: false, ..Self::SEND };
 
     /// For a close that lingers.
-    pub const LINGER: Self = Patience { timeout: Timeout::Linger, dont_wait: false, shadow: None };
+    pub const LINGER: Self = Patience { timeout: Timeout::Linger, ..Self::SEND_FILE };
 
     /// The same, but not waiting if `dont_wait`.
     pub fn unless(self, dont_wait: bool) -> Self {
@@ -68,12 +74,16 @@ impl Patience {
 ///
 /// # Errors
 /// What `attempt` says; `EAGAIN` when the time is over; `EINTR`: a signal handler ran (signal(7)). `EBADF`: closed.
+/// `CANCELLED`, of a cancellation point.
 pub fn complete<T>(
     key: Key,
     patience: Patience,
     mut attempt: impl FnMut(&mut World) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
     let mut world = world::enter()?;
+    if patience.is_cancellable && cancel::is_due(&world) {
+        return Err(CANCELLED);
+    }
     let first = attempt(&mut world);
     if !matches!(first, Err(Errno::EAGAIN)) {
         return first;
@@ -112,6 +122,9 @@ fn wait<T>(
         let result = attempt(&mut world);
         if !matches!(result, Err(Errno::EAGAIN)) || until.is_some_and(|until| until <= now) {
             return result;
+        }
+        if patience.is_cancellable && cancel::is_due(&world) {
+            return Err(CANCELLED);
         }
         if may_spin {
             let turns = world::turns();

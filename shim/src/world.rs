@@ -3,6 +3,7 @@
 //! A program with one thread takes the lock without contention. It is never held across a wait.
 
 use crate::attach::Network;
+use crate::cancel::{Cancelled, Disabled};
 use crate::children::Children;
 use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
@@ -55,6 +56,8 @@ pub struct World {
     pub inheritance: Inheritance,
     /// Epoll instances of the parent process.
     pub old_sets: OldSets,
+    /// Threads that are to end.
+    pub cancelled: Cancelled,
     /// Sets that are watched through the kernel.
     nested: Vec<Key>,
     /// Shadows of closed flows: their ports stay reserved in the kernel while the stack still uses them.
@@ -87,6 +90,8 @@ pub struct Inside {
     // Dropped in this order.
     guard: MutexGuard<'static, World>,
     _mark: Mark,
+    /// Its thread is not cancelled meanwhile.
+    pub disabled: Disabled,
 }
 
 /// This thread is inside for as long as this lives.
@@ -134,17 +139,17 @@ pub fn enter() -> Result<Inside, Errno> {
 /// Takes the lock without rousing the keeper: for itself, and for fork(2).
 pub fn enter_quietly() -> Inside {
     let mark = Mark::new();
-    Inside { guard: world().lock(), _mark: mark }
+    Inside { guard: world().lock(), _mark: mark, disabled: Disabled::new() }
 }
 
 /// Moves the world behind a lock of its own, in a child of fork(2): threads of the parent, which the child does not
 /// have, may wait for the old one, and to give that back would be to look for them.
 pub fn move_to_child(held: Inside) -> Inside {
-    let Inside { mut guard, _mark } = held;
+    let Inside { mut guard, _mark, disabled } = held;
     let inherited = std::mem::replace(&mut *guard, World::new());
     std::mem::forget(guard);
     WORLD.store(settle(inherited), Ordering::Release);
-    Inside { guard: world().lock(), _mark }
+    Inside { guard: world().lock(), _mark, disabled }
 }
 
 /// Whether frames wait to be received; false, too, while another thread has the lock.
@@ -176,6 +181,7 @@ impl World {
             children: Children::default(),
             inheritance: Inheritance::default(),
             old_sets: OldSets::default(),
+            cancelled: Cancelled::default(),
             nested: Vec::new(),
             lingering: VecDeque::new(),
         }
@@ -413,6 +419,12 @@ impl World {
                 }
             },
         )
+    }
+
+    /// Wakes every thread that sleeps in an epoll instance.
+    pub fn rouse_sets(&mut self) {
+        let sets: Vec<Key> = self.sets.iter().map(|(key, _)| key).collect();
+        sets.into_iter().for_each(|set| self.sets.get_mut(set).into_iter().for_each(EpollSet::rouse));
     }
 
     /// From now on the kernel, too, is to see whether a set has something. Says whether it has.

@@ -185,6 +185,7 @@ macro_rules! programs {
 programs! {
     accept,
     buffers,
+    cancel,
     connect,
     datagram,
     datagram_options,

@@ -20,8 +20,15 @@ use stack::socket::FlowId;
 /// - `EFAULT`: no memory to send from. `ECONNRESET`, `ETIMEDOUT`: why the peer is gone, once.
 ///   Flags that TCP does not know change nothing.
 pub fn send(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
+    send_with(Patience::SEND.unless(flags & MSG_DONTWAIT != 0), key, pieces, flags)
+}
+
+/// The same, waiting as `patience` says.
+///
+/// # Errors
+/// As for `send`.
+pub fn send_with(patience: Patience, key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     let mut sent = 0;
-    let patience = Patience::SEND.unless(flags & MSG_DONTWAIT != 0);
     let finished = wait::complete(key, patience, |world| {
         let flow = flow(world, key)?;
         let before = sent;

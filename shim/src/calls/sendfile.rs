@@ -1,9 +1,10 @@
 //! sendfile(2): from a file to a socket of ours, in pieces.
 
-use super::send::send;
+use super::send::send_with;
 use crate::limits::{SENDFILE_PIECE_LEN, SENDFILE_SMALL_LEN, TRANSFER_LEN_MAX};
 use crate::pieces::Pieces;
 use crate::sys;
+use crate::wait::Patience;
 use stack::Errno;
 use stack::slab::Key;
 use std::os::fd::RawFd;
@@ -45,7 +46,7 @@ fn send_pieces<const LEN: usize>(key: Key, file: RawFd, start: i64, count: usize
             Err(Errno::ESPIPE) if is_write_only(file) => break Err(Errno::EBADF),
             Err(errno) => break Err(errno),
         };
-        match send(key, Pieces::own(&mut piece[..read]), 0) {
+        match send_with(Patience::SEND_FILE, key, Pieces::own(&mut piece[..read]), 0) {
             Ok(taken) => {
                 sent += taken;
                 if taken < read {

@@ -50,22 +50,14 @@ unsafe fn rights(message: *const msghdr) -> Vec<c_int> {
     control.map(rights::fds).unwrap_or_default()
 }
 
-/// Receives a message of the kernel's, if fds may come with it; `None` if not.
+/// Whether fds may come with a message of the kernel's.
 ///
 /// # Safety
-/// As for `receive_message`.
-unsafe fn receive_rights(fd: c_int, message: *mut msghdr, flags: c_int) -> Option<Result<usize, Errno>> {
+/// Nobody writes to the message.
+unsafe fn may_bring_rights(message: *const msghdr) -> bool {
     // SAFETY: `value` looks whether it is there.
     let has_room = unsafe { args::value(message) }.is_ok_and(|message| message.msg_controllen > 0);
-    if !has_room || !fork::is_served() || thread::is_inside() {
-        return None;
-    }
-    let received = sys::receive_message(fd, message, flags);
-    if received.is_ok() {
-        // SAFETY: the caller's promise.
-        unsafe { rights(message) }.into_iter().for_each(adopt::adopt);
-    }
-    Some(received)
+    has_room && fork::is_served() && !thread::is_inside()
 }
 
 /// Sends a message; `more` will follow at once.
@@ -191,7 +183,16 @@ export! {
     fn recvmsg(fd: c_int, message: *mut msghdr, flags: c_int) -> ssize_t = libc::recvmsg {
         let Some(socket) = either::socket(fd) else {
             // SAFETY: recvmsg(2): `message` is one.
-            return ret::count(unsafe { receive_rights(fd, message, flags)? });
+            if !unsafe { may_bring_rights(message) } {
+                return None;
+            }
+            // SAFETY: the application's own arguments.
+            let received = unsafe { exported::next(fd, message, flags) };
+            if received >= 0 {
+                // SAFETY: recvmsg(2): `message` is one.
+                unsafe { rights(message) }.into_iter().for_each(adopt::adopt);
+            }
+            return Some(received);
         };
         // SAFETY: recvmsg(2): `message` is one.
         moved(socket.and_then(|socket| unsafe { receive_message(socket, message, flags) }))

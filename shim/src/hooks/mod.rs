@@ -3,6 +3,7 @@
 //! Each looks its fd up or passes through, converts its arguments, and returns what the socket said. No more: no
 //! policy, no log, no lock of its own.
 
+mod cancel;
 mod either;
 mod epoll;
 mod fd;
@@ -20,6 +21,8 @@ mod syscall;
 
 /// Looks up the next definitions of all of them.
 pub fn resolve() {
+    cancel::resolve();
+    cancel::resolve_forwards();
     epoll::resolve();
     fd::resolve();
     io::resolve();
