@@ -176,7 +176,7 @@ impl Network {
         let netlink = routes.fds();
         let now = clock::now();
         let mut stack = Stack::new(Box::new(routes), Box::new(steer), sys::random(), now);
-        stack.configure(sysctl::read());
+        stack.configure(sysctl::read(&described[0].name));
         stack.set_memory_bound((sys::memory_len() / MEMORY_PARTS * 3).max(MEMORY_LEN_MIN));
         Ok(Network {
             stack,

@@ -1,16 +1,16 @@
-//! The settings of /proc/sys/net/ipv4 (ip-sysctl.rst) that hold in this process's network namespace.
+//! The settings of /proc/sys/net/ipv4 and ipv6 (ip-sysctl.rst) that hold in this process's network namespace.
 
 use crate::sys;
 use stack::settings::Settings;
 use stack::socket::tcp::CongestionControl;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::str::FromStr;
 
 /// The longest content of one: an algorithm's name.
 const LEN_MAX: usize = 32;
 
-/// Reads them; one that cannot be read has Linux's default.
-pub fn read() -> Settings {
+/// Reads them, IPv6's hop limit as it is of this interface; one that cannot be read has Linux's default.
+pub fn read(interface: &CStr) -> Settings {
     let mut settings = Settings::default();
     take(c"/proc/sys/net/ipv4/tcp_syn_retries", &mut settings.syn_retries);
     take(c"/proc/sys/net/ipv4/tcp_synack_retries", &mut settings.syn_ack_retries);
@@ -21,6 +21,11 @@ pub fn read() -> Settings {
     take(c"/proc/sys/net/ipv4/tcp_keepalive_intvl", &mut settings.keepalive_interval_s);
     take(c"/proc/sys/net/ipv4/tcp_keepalive_probes", &mut settings.keepalive_probes);
     take(c"/proc/sys/net/ipv4/tcp_notsent_lowat", &mut settings.notsent_lowat);
+    take(c"/proc/sys/net/ipv4/ip_default_ttl", &mut settings.ttl);
+    let name = interface.to_bytes();
+    if let Ok(path) = CString::new([b"/proc/sys/net/ipv6/conf/", name, b"/hop_limit"].concat()) {
+        take(&path, &mut settings.hop_limit);
+    }
     let mut timestamps = u8::from(settings.timestamps);
     take(c"/proc/sys/net/ipv4/tcp_timestamps", &mut timestamps);
     settings.timestamps = timestamps != 0;

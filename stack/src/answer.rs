@@ -4,7 +4,8 @@
 use crate::Instant;
 use crate::flow_table::FlowKey;
 use crate::outside::LinkId;
-use crate::packet::{ACK, Segment};
+use crate::packet::{self, ACK, Segment};
+use crate::socket::ip::IpFields;
 use crate::stack::Stack;
 use smoltcp::phy::{ChecksumCapabilities, TxToken};
 use smoltcp::wire::{IpProtocol, IpRepr, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber};
@@ -54,14 +55,25 @@ pub fn emit(ip: &IpRepr, tcp: &TcpRepr<'_>, packet: &mut [u8], checksums: &Check
 }
 
 impl Stack {
-    /// Sends a segment of the front's own to a flow's peer, behind this Ethernet header.
-    pub(crate) fn answer(&mut self, link: LinkId, header: &[u8], key: &FlowKey, tcp: &TcpRepr<'_>, now: Instant) {
+    /// Sends a segment of the front's own to a flow's peer, behind this Ethernet header and with these fields of IP's.
+    pub(crate) fn answer(
+        &mut self,
+        link: LinkId,
+        header: &[u8],
+        fields: IpFields,
+        key: &FlowKey,
+        tcp: &TcpRepr<'_>,
+        now: Instant,
+    ) {
         let ip = ip_of(key.local(), key.remote(), tcp);
         let lent = self.ports[usize::from(link.0)].link.tx_frame();
         let returned = self.outgoing.lend(lent, header.len());
         debug_assert!(returned.is_none());
-        (&mut self.outgoing)
-            .consume(ip.buffer_len(), |packet| emit(&ip, tcp, packet, &ChecksumCapabilities::default()));
+        (&mut self.outgoing).consume(ip.buffer_len(), |packet| {
+            emit(&ip, tcp, packet, &ChecksumCapabilities::default());
+            packet::set_ip_fields(packet, fields);
+            packet::seal_ip(packet);
+        });
         self.send_outgoing(None, link, header, now);
     }
 }

@@ -109,7 +109,8 @@ impl Flow {
         if self.options.receive_buffer > 0 {
             return self.options.receive_len().max(told);
         }
-        let len = capacity_for(told.max(self.tuning.window as usize)).next_power_of_two();
+        let useful = self.tuning.window.max(self.options.receive_lowat) as usize;
+        let len = capacity_for(told.max(useful)).next_power_of_two();
         let len_max = if self.wire.peer_window_shift().is_some() { BUFFER_LEN_MAX } else { RECEIVE_BUFFER_LEN };
         len.clamp(RECEIVE_BUFFER_LEN, len_max)
     }

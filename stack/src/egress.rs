@@ -130,8 +130,9 @@ impl Stack {
         let rcv_nxt = flow.wire.rcv_nxt;
         flow.wire.window.widen(rcv_nxt, &room);
         let (flow_key, link, ack) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key, now));
+        let fields = flow.ip_fields();
         flow.acks.sent(false, now);
-        self.answer(link, &next_hop.header[..usize::from(next_hop.header_len)], &flow_key, &ack, now);
+        self.answer(link, &next_hop.header[..usize::from(next_hop.header_len)], fields, &flow_key, &ack, now);
         Sent::Yes
     }
 

@@ -19,7 +19,7 @@ use crate::receive_window::Room;
 use crate::rx::Before;
 use crate::settings::Settings;
 use crate::slab::Key;
-use crate::socket::ip::{IpOptions, MtuDiscovery};
+use crate::socket::ip::{IpFields, IpOptions, MtuDiscovery};
 use crate::socket::tcp::{TcpOptions, TcpState};
 use crate::tally::Tally;
 use crate::timestamps::OPTION_LEN;
@@ -283,8 +283,13 @@ impl Flow {
     }
 
     /// What setsockopt asked of its version of IP.
-    pub fn ip_options(&self) -> IpOptions {
-        if self.key.remote().is_ipv4() { self.options.v4 } else { self.options.v6 }
+    pub fn ip_options(&self) -> &IpOptions {
+        self.options.ip(self.key.remote().is_ipv4())
+    }
+
+    /// What stands in its IP headers.
+    pub fn ip_fields(&self) -> IpFields {
+        self.options.ip_fields(&self.system, self.key.remote().is_ipv4())
     }
 
     /// Whether it sends what its path lets through, and no more.
@@ -369,6 +374,7 @@ impl Flow {
         self.patience.follow(&self.wire, now);
         self.acks.sent(segment.payload_len > 0 && !again, now);
         self.urgent.point(packet, segment, self.wire.snd_una());
+        packet::set_ip_fields(packet, self.ip_fields());
         packet::seal(packet, segment);
         true
     }
@@ -392,7 +398,7 @@ impl Flow {
         }
         let mut readiness = if self.urgent.is_readable() { Readiness::PRIORITY } else { Readiness::default() };
         let (read_over, write_over) = (self.is_read_over(), self.is_write_over());
-        if read_over || socket.recv_queue() > 0 {
+        if read_over || self.is_readable() {
             readiness |= Readiness::READABLE;
         }
         if read_over {

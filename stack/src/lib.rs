@@ -28,6 +28,7 @@ pub mod limits;
 pub mod link;
 mod listener;
 mod loss;
+mod lowat;
 mod memory;
 mod opening;
 pub mod outside;

@@ -92,7 +92,7 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let mut rose = flow.readiness().without(before.readiness);
         if flow.socket().recv_queue() > before.recv_queue {
-            rose |= Readiness::READABLE;
+            rose |= if flow.is_readable() { Readiness::READABLE } else { Readiness::BYTES };
         }
         let changes = matches!(before.state, State::SynSent | State::FinWait1 | State::Closing | State::LastAck);
         let ends = Readiness::PEER_CLOSED | Readiness::HANGUP | Readiness::ERROR;
@@ -167,7 +167,8 @@ impl Stack {
         let flow_key = flow.key;
         let Some(claim) = flow.claim.take() else { return };
         let recent = flow.wire.timestamps.recent.map(|recent| recent.value);
-        let closed = Closed { snd_nxt: flow.wire.snd_nxt, rcv_nxt: flow.wire.rcv_nxt, recent, claim };
+        let (snd_nxt, rcv_nxt) = (flow.wire.snd_nxt, flow.wire.rcv_nxt);
+        let closed = Closed { snd_nxt, rcv_nxt, recent, traffic_class: flow.ip_options().traffic_class, claim };
         self.flow_table.remove(&flow_key, key);
         if let Some(evicted) = self.time_wait.insert(flow_key, closed, now) {
             self.claims.release_by_flow(evicted.claim);

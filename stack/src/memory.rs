@@ -5,6 +5,7 @@ use crate::Instant;
 use crate::buffers::Need;
 use crate::flow::Flow;
 use crate::limits::{BUFFER_LEN_MIN, CROWDED_LEN, QUIET_LEN, QUIET_LOOKS, RECEIVE_BUFFER_LEN};
+use crate::receive_window::window_of;
 use crate::slab::Key;
 use crate::stack::Stack;
 use smoltcp::socket::tcp::State;
@@ -154,6 +155,9 @@ impl Stack {
         let old = (receive_len, send_len);
         if options.receive_buffer > 0 {
             receive_len = flow.wanted_receive_len();
+        }
+        if options.receive_lowat as usize > window_of(receive_len) {
+            receive_len = flow.wanted_receive_len().max(receive_len);
         }
         if options.send_buffer > 0 {
             send_len = options.send_len().max(socket.send_queue() + flow.cork.len());

@@ -90,7 +90,7 @@ impl Stack {
                 self.counters.retransmissions += 1;
                 self.answer_syn(&segment.key, &half_open, now);
             }
-            Verdict::Acknowledge => self.acknowledge_half_open(&segment.key, &half_open, now),
+            Verdict::Acknowledge => self.acknowledge_half_open(&received, &half_open, now),
             Verdict::Reset => {
                 self.counters.flows_reset += 1;
                 self.leave_syn_queue(&segment.key, half_open.listener);
@@ -263,6 +263,7 @@ impl Stack {
         let link_mtu = self.ports[usize::from(half_open.link.0)].link.mtu();
         let mtu = self.mtu_towards(remote.ip(), link_mtu, now);
         let options = self.listeners.get(half_open.listener).map(|listener| &listener.options);
+        let fields = options.copied().unwrap_or_default().ip_fields(&self.settings, local.is_ipv4());
         let segment_max = options.and_then(TcpOptions::segment_max);
         let mss = u16::try_from(mtu - headers_len).unwrap_or(u16::MAX);
         let tcp = TcpRepr {
@@ -274,16 +275,17 @@ impl Stack {
             timestamp: half_open.timestamp.map(|recent| TcpTimestampRepr::new(shown, recent)),
             ..answer::empty(local, remote, half_open.isn, Some(half_open.irs.wrapping_add(1)))
         };
-        self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
+        self.answer(half_open.link, half_open.header(), fields, flow_key, &tcp, now);
     }
 
-    fn acknowledge_half_open(&mut self, flow_key: &FlowKey, half_open: &HalfOpen, now: Instant) {
+    fn acknowledge_half_open(&mut self, received: &Received<'_>, half_open: &HalfOpen, now: Instant) {
+        let flow_key = &received.segment.key;
         let (local, remote) = (flow_key.local(), flow_key.remote());
         let (seq, ack) = (half_open.isn.wrapping_add(1), half_open.irs.wrapping_add(1));
         let shown = Clock::of(flow_key, &self.secret).show(now);
         let timestamp = half_open.timestamp.map(|recent| TcpTimestampRepr::new(shown, recent));
         let tcp = TcpRepr { timestamp, ..answer::empty(local, remote, seq, Some(ack)) };
-        self.answer(half_open.link, half_open.header(), flow_key, &tcp, now);
+        self.answer(half_open.link, half_open.header(), self.fields_towards(received), flow_key, &tcp, now);
     }
 }
 

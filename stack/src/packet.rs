@@ -2,6 +2,7 @@
 
 use crate::checksum;
 use crate::flow_table::FlowKey;
+use crate::socket::ip::IpFields;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The MSS of a peer that names none, in bytes (RFC 9293, 3.7.1).
@@ -27,6 +28,7 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_VLAN_SERVICE: u16 = 0x88a8;
 const PROTOCOL_TCP: u8 = 6;
 const TCP_HEADER_LEN: usize = 20;
+const IPV4_HEADER_LEN: usize = 20;
 
 /// A TCP segment in an IP packet: where its parts are, and what its header says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,27 +269,45 @@ pub fn resize_options<'a>(packet: &'a mut [u8], segment: &mut Segment, len: usiz
 /// Computes the checksums of a packet that goes out: the last thing that is done to it.
 pub fn seal(packet: &mut [u8], segment: &Segment) {
     let (ip, tcp) = packet[..segment.packet_len()].split_at_mut(usize::from(segment.tcp_start));
-    let addresses = if ip[0] >> 4 == 4 {
-        ip[10..12].fill(0);
-        let field = !checksum::sum(ip);
-        ip[10..12].copy_from_slice(&field.to_be_bytes());
-        &ip[12..20]
-    } else {
-        &ip[8..40]
-    };
+    seal_ip(ip);
+    let addresses = if ip[0] >> 4 == 4 { &ip[12..20] } else { &ip[8..40] };
     tcp[16..18].fill(0);
     let pseudo_header = checksum::pseudo_header(PROTOCOL_TCP, checksum::sum(addresses), tcp.len());
     let field = !checksum::add(pseudo_header, checksum::sum(tcp));
     tcp[16..18].copy_from_slice(&field.to_be_bytes());
 }
 
+/// Computes the checksum of an IP header that has one.
+pub fn seal_ip(packet: &mut [u8]) {
+    if packet[0] >> 4 == 4 {
+        packet[10..12].fill(0);
+        let field = !checksum::sum(&packet[..IPV4_HEADER_LEN]);
+        packet[10..12].copy_from_slice(&field.to_be_bytes());
+    }
+}
+
+/// Sets what the sender chooses of an IP header; the checksum is not corrected.
+pub fn set_ip_fields(packet: &mut [u8], fields: IpFields) {
+    let IpFields { traffic_class, hop_limit } = fields;
+    if packet[0] >> 4 == 4 {
+        (packet[1], packet[8]) = (traffic_class, hop_limit);
+    } else {
+        packet[0] = packet[0] & 0xf0 | traffic_class >> 4;
+        packet[1] = packet[1] & 0x0f | traffic_class << 4;
+        packet[7] = hop_limit;
+    }
+}
+
+/// The TOS or traffic class of a packet.
+pub fn traffic_class(packet: &[u8]) -> u8 {
+    if packet[0] >> 4 == 4 { packet[1] } else { packet[0] << 4 | packet[1] >> 4 }
+}
+
 /// Lets routers cut an IPv4 packet up: it needs a number of its own (RFC 6864). Corrects the checksum.
 pub fn allow_fragments(packet: &mut [u8], identification: u16) {
     packet[4..6].copy_from_slice(&identification.to_be_bytes());
     packet[6..8].fill(0);
-    packet[10..12].fill(0);
-    let field = !checksum::sum(&packet[..20]);
-    packet[10..12].copy_from_slice(&field.to_be_bytes());
+    seal_ip(packet);
 }
 
 /// Cuts the payload to `payload_len` bytes and takes the FIN away; checksums are not corrected.

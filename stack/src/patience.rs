@@ -169,10 +169,10 @@ impl Stack {
         let Some(next_hop) = self.next_hop_of(key, now) else { return };
         let Some(flow) = self.flows.get_mut(key) else { return };
         let (flow_key, link, stands) = (flow.key, flow.link, flow.wire.bare_ack(&flow.key, now));
-        let header = &next_hop.header[..usize::from(next_hop.header_len)];
+        let (header, fields) = (&next_hop.header[..usize::from(next_hop.header_len)], flow.ip_fields());
         let probe = TcpRepr { seq_number: stands.seq_number - 1, ..stands };
         self.counters.probes_sent += 1;
-        self.answer(link, header, &flow_key, &probe, now);
+        self.answer(link, header, fields, &flow_key, &probe, now);
     }
 
     /// What the network has said about a peer that is silent; else merely that it is. tcp_write_err() of Linux.

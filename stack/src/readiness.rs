@@ -21,6 +21,8 @@ impl Readiness {
     pub const STATE: Self = Readiness(32);
     /// An urgent byte is there to be read: EPOLLPRI.
     pub const PRIORITY: Self = Readiness(64);
+    /// Of what has happened only: bytes have come, but fewer than SO_RCVLOWAT asks for. It wakes who takes them all the same.
+    pub const BYTES: Self = Readiness(128);
 
     /// Whether nothing is true.
     pub fn is_empty(self) -> bool {

@@ -10,6 +10,7 @@ use crate::outside::LinkId;
 use crate::packet::{self, ACK, FIN, Malformed, RST, SYN, Segment};
 use crate::readiness::Readiness;
 use crate::slab::Key;
+use crate::socket::ip::IpFields;
 use crate::stack::Stack;
 use crate::tcp_options::Options;
 use crate::time_wait::{Closed, Verdict, after};
@@ -19,6 +20,9 @@ use crate::{Duration, Errno, Instant, answer, datagram};
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::{TcpRepr, TcpTimestampRepr};
 use std::net::{IpAddr, SocketAddr};
+
+/// The bits of a TOS or traffic class that are congestion's (RFC 3168, 5).
+const ECN_MASK: u8 = 3;
 
 /// The parts of a received frame.
 pub(crate) struct Received<'a> {
@@ -199,7 +203,7 @@ impl Stack {
     pub(crate) fn refuse(&mut self, received: &Received<'_>, now: Instant) {
         if !received.segment.has(RST) {
             self.counters.resets_sent += 1;
-            self.reply(received, &answer::reset(&received.segment), now);
+            self.reply(received, self.fields_towards(received), &answer::reset(&received.segment), now);
         }
     }
 
@@ -249,7 +253,8 @@ impl Stack {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let stands = flow.wire.bare_ack(&flow.key, now);
         flow.tally.answered();
-        self.reply(received, &stands, now);
+        let fields = flow.ip_fields();
+        self.reply(received, fields, &stands, now);
     }
 
     /// Answers for a flow in TIME-WAIT: an ACK of where it stands.
@@ -258,13 +263,21 @@ impl Stack {
         let ack = answer::empty(key.local(), key.remote(), closed.snd_nxt, Some(closed.rcv_nxt));
         let shown = Clock::of(key, &self.secret).show(now);
         let timestamp = closed.recent.map(|recent| TcpTimestampRepr::new(shown, recent));
-        self.reply(received, &TcpRepr { timestamp, ..ack }, now);
+        let hop_limit = self.settings.hop_limit(key.local().is_ipv4());
+        let fields = IpFields { traffic_class: closed.traffic_class, hop_limit };
+        self.reply(received, fields, &TcpRepr { timestamp, ..ack }, now);
+    }
+
+    /// The fields of IP's for an answer on nobody's behalf: as Linux, the class of what is answered, but for ECN's bits.
+    pub(crate) fn fields_towards(&self, received: &Received<'_>) -> IpFields {
+        let hop_limit = self.settings.hop_limit(received.segment.key.local().is_ipv4());
+        IpFields { traffic_class: packet::traffic_class(received.packet) & !ECN_MASK, hop_limit }
     }
 
     /// Sends a segment back to where one came from.
-    fn reply(&mut self, received: &Received<'_>, tcp: &TcpRepr<'_>, now: Instant) {
+    fn reply(&mut self, received: &Received<'_>, fields: IpFields, tcp: &TcpRepr<'_>, now: Instant) {
         let header = reply_header(received.header);
-        self.answer(received.link, &header[..received.header.len()], &received.segment.key, tcp, now);
+        self.answer(received.link, &header[..received.header.len()], fields, &received.segment.key, tcp, now);
     }
 }
 

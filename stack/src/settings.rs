@@ -25,6 +25,10 @@ pub struct Settings {
     pub keepalive_probes: u32,
     /// tcp_notsent_lowat, in bytes.
     pub notsent_lowat: u32,
+    /// ip_default_ttl.
+    pub ttl: u8,
+    /// hop_limit of net.ipv6.conf.
+    pub hop_limit: u8,
     /// tcp_timestamps.
     pub timestamps: bool,
     /// tcp_congestion_control, where it is one of ours.
@@ -43,6 +47,8 @@ impl Default for Settings {
             keepalive_interval_s: 75,
             keepalive_probes: 9,
             notsent_lowat: u32::MAX,
+            ttl: 64,
+            hop_limit: 64,
             timestamps: true,
             congestion_control: CongestionControl::Cubic,
         }
@@ -50,6 +56,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// The TTL or hop limit of a packet of which nothing else is said.
+    pub fn hop_limit(&self, is_v4: bool) -> u8 {
+        if is_v4 { self.ttl } else { self.hop_limit }
+    }
+
     /// How long what a flow has sent may stay unacknowledged.
     pub fn unanswered_len(&self) -> Duration {
         waits(RTO_MIN, self.retries)

@@ -19,6 +19,8 @@ pub struct Closed {
     pub rcv_nxt: u32,
     /// TS.Recent, if timestamps were exchanged.
     pub recent: Option<u32>,
+    /// TOS or traffic class of its packets.
+    pub traffic_class: u8,
     /// The claim by which its packets still come to us.
     pub claim: ClaimId,
 }
@@ -179,7 +181,7 @@ mod tests {
         Segment { key: key(), tcp_start: 20, payload_start: 40, payload_len, seq, ack: 500, window: 0, flags }
     }
 
-    const CLOSED: Closed = Closed { snd_nxt: 500, rcv_nxt: 900, recent: None, claim: ClaimId::TEST };
+    const CLOSED: Closed = Closed { snd_nxt: 500, rcv_nxt: 900, recent: None, traffic_class: 0, claim: ClaimId::TEST };
 
     fn check(segment: Segment, expected: Verdict, stays: bool) {
         check_stamped(CLOSED, segment, None, expected, stays);

@@ -218,3 +218,70 @@ fn tcp_congestion_chooses_what_a_loss_leaves() {
         assert_eq!(script.stack.tcp_info(flow, script.now).unwrap().path.threshold, left);
     }
 }
+
+/// IP_TOS and IP_TTL of all segments, those that the front writes itself, too.
+#[test]
+fn ip_7_tos_and_ttl_stand_in_every_packet() {
+    let mut options = TcpOptions::default();
+    (options.v4.traffic_class, options.v4.hop_limit) = (0x48, Some(9));
+    let all = |heard: Vec<Heard>| heard.iter().map(|heard| heard.ip).collect::<Vec<_>>();
+    let (mut script, flow, syn_ack) = accepted(options);
+    assert_eq!(syn_ack.ip, (0x48, 9));
+    script.stack.tcp_send(flow, &[7; 100]).unwrap();
+    assert_eq!(all(script.turn()), [(0x48, 9)]);
+    // Of another hop limit, and that of the system.
+    options.v4.hop_limit = Some(1);
+    script.stack.tcp_set_options(flow, options);
+    assert_eq!(only(script.wait(SECOND / 2)).ip, (0x48, 1));
+    options.v4.hop_limit = None;
+    script.stack.tcp_set_options(flow, options);
+    // An ACK alone, a challenge, a FIN.
+    script.say(ack(&syn_ack, 1001, 100, b"hello"));
+    assert_eq!(all(script.wait(SECOND)), [(0x48, 64)]);
+    assert_eq!(all(script.say(syn(5000))), [(0x48, 64)]);
+    script.stack.tcp_shutdown(flow, stack::socket::tcp::How::Write).unwrap();
+    assert_eq!(all(script.turn()), [(0x48, 64)]);
+    // And from TIME-WAIT, with the system's hop limit.
+    options.v4.hop_limit = Some(3);
+    script.stack.tcp_set_options(flow, options);
+    let fin = TcpRepr { control: TcpControl::Fin, ..ack(&syn_ack, 1006, 101, b"") };
+    assert_eq!(all(script.say(fin)), [(0x48, 3)]);
+    assert_eq!(all(script.say(fin)), [(0x48, 64)]);
+    // One that is sent again, and a RST on nobody's behalf.
+    let mut script = Script::new();
+    script.stack.tcp_connect((SERVER, 5000).into(), PEER, options, 9, script.now).unwrap();
+    assert_eq!(all(script.wait(SECOND * 2)), [(0x48, 3), (0x48, 3)]);
+    let stray = segment(TcpControl::None, 1, Some(2), b"");
+    assert_eq!(all(script.say_from((PEER.ip(), 2).into(), 5000, stray)), [(0, 64)]);
+}
+
+#[test]
+fn socket_7_rcvlowat_is_what_makes_a_flow_readable() {
+    let options = TcpOptions { receive_lowat: 10, ..TcpOptions::default() };
+    let (mut script, flow, syn_ack) = accepted(options);
+    let socket = Socket::Flow(flow);
+    script.stack.set_token(socket, 1);
+    while script.stack.next_ready().is_some() {}
+    let is_readable = |script: &Script| script.stack.readiness(socket).contains(Readiness::READABLE);
+    script.say(ack(&syn_ack, 1001, 0, &[7; 9]));
+    assert_eq!(script.stack.next_ready().unwrap().rose, Readiness::BYTES);
+    assert!(!is_readable(&script));
+    script.say(ack(&syn_ack, 1010, 0, &[7; 1]));
+    assert_eq!(script.stack.next_ready().unwrap().rose, Readiness::READABLE);
+    assert!(is_readable(&script));
+    // A higher one takes that back, a lower one tells.
+    script.stack.tcp_set_options(flow, TcpOptions { receive_lowat: 11, ..options });
+    assert!(script.stack.next_ready().is_none() && !is_readable(&script));
+    script.stack.tcp_set_options(flow, options);
+    assert_eq!(script.stack.next_ready().unwrap().rose, Readiness::READABLE);
+    // The window grows for one that does not fit; where it cannot, a window that is about to close is enough.
+    script.stack.tcp_set_options(flow, TcpOptions { receive_lowat: 200_000, ..options });
+    script.say(ack(&syn_ack, 1011, 0, &[7; 1000]));
+    assert!(script.stack.tcp_info(flow, script.now).unwrap().receive_window > 200_000 && !is_readable(&script));
+    let (mut script, flow, syn_ack) = accepted(TcpOptions { receive_lowat: 9000, receive_buffer: 8000, ..options });
+    let socket = Socket::Flow(flow);
+    script.say(ack(&syn_ack, 1001, 0, &[7; 1400]));
+    assert!(!script.stack.readiness(socket).contains(Readiness::READABLE));
+    script.say(ack(&syn_ack, 2401, 0, &[7; 1400]));
+    assert!(script.stack.readiness(socket).contains(Readiness::READABLE));
+}

@@ -126,6 +126,19 @@ pub fn recall(description: &mut Description, kernel: impl Fn(c_int, c_int, &mut 
             let _ = keep(description, level, name, &value[..len]);
         }
     }
+    let followed = [
+        (libc::SOL_SOCKET, libc::SO_RCVLOWAT),
+        (libc::IPPROTO_IP, libc::IP_TOS),
+        (libc::IPPROTO_IP, libc::IP_TTL),
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
+        (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS),
+    ];
+    for name in followed {
+        let mut value = [0; 4];
+        if let Some(4) = kernel(name.0, name.1, &mut value) {
+            passed::keep_followed(&mut description.settings.tcp, name, c_int::from_ne_bytes(value), false);
+        }
+    }
 }
 
 /// Linux's bounds for the times and the number of keepalive probes: MAX_TCP_KEEPIDLE and MAX_TCP_KEEPCNT.

@@ -14,6 +14,7 @@ use crate::{stats, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
+use stack::socket::tcp::TcpOptions;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
@@ -147,7 +148,7 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
         if let Some(errno) = of_a_connection(name, value, description.family) {
             return Err(errno);
         }
-        if !is_size(name) {
+        if !is_followed(name) {
             warn_once!(?name, "setsockopt: an option that only the kernel's socket knows");
             stats::count(&stats::CALLS_PASSED);
         }
@@ -164,38 +165,52 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
         description.device = sys::bound_device(fd);
     }
     duplicate::alter(world, key);
-    if is_size(name) {
-        follow_size(world, fd, key, name)?;
+    if is_followed(name) {
+        follow(world, fd, key, name, value)?;
     }
     Ok(())
 }
 
-/// Whether an option is the size of a buffer or window: the kernel says what becomes of the number, and the stack keeps to it.
-fn is_size(name: Name) -> bool {
+/// Whether the kernel's socket says what becomes of the number, and the stack keeps to that.
+fn is_followed(name: Name) -> bool {
     matches!(
         name,
-        (libc::SOL_SOCKET, libc::SO_RCVBUF | libc::SO_RCVBUFFORCE | libc::SO_SNDBUF | libc::SO_SNDBUFFORCE)
-            | (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP)
+        (
+            libc::SOL_SOCKET,
+            libc::SO_RCVBUF | libc::SO_RCVBUFFORCE | libc::SO_SNDBUF | libc::SO_SNDBUFFORCE | libc::SO_RCVLOWAT
+        ) | (libc::IPPROTO_TCP, libc::TCP_WINDOW_CLAMP)
+            | (libc::IPPROTO_IP, libc::IP_TOS | libc::IP_TTL)
+            | (libc::IPPROTO_IPV6, libc::IPV6_TCLASS | libc::IPV6_UNICAST_HOPS)
     )
 }
 
-fn follow_size(world: &mut World, fd: RawFd, key: Key, (level, name): Name) -> Result<(), Errno> {
-    let asked = match name {
-        libc::SO_RCVBUFFORCE => libc::SO_RCVBUF,
-        libc::SO_SNDBUFFORCE => libc::SO_SNDBUF,
-        asked => asked,
+fn follow(world: &mut World, fd: RawFd, key: Key, (level, name): Name, value: &[u8]) -> Result<(), Errno> {
+    let asked = match (level, name) {
+        (libc::SOL_SOCKET, libc::SO_RCVBUFFORCE) => libc::SO_RCVBUF,
+        (libc::SOL_SOCKET, libc::SO_SNDBUFFORCE) => libc::SO_SNDBUF,
+        (_, asked) => asked,
     };
     // A datagram socket has no window.
-    let Ok(len) = sys::option_int(fd, level, asked) else { return Ok(()) };
-    let tcp = &mut world.description(key)?.settings.tcp;
-    let size = match (level, asked) {
-        (libc::SOL_SOCKET, libc::SO_RCVBUF) => &mut tcp.receive_buffer,
-        (libc::SOL_SOCKET, _) => &mut tcp.send_buffer,
-        _ => &mut tcp.window_clamp,
-    };
-    *size = len as u32;
+    let Ok(number) = sys::option_int(fd, level, asked) else { return Ok(()) };
+    let is_default = args::option_int(value) == Ok(-1);
+    keep_followed(&mut world.description(key)?.settings.tcp, (level, asked), number, is_default);
     option::apply(world, key);
     Ok(())
+}
+
+/// Keeps what the kernel's socket says of an option that is followed; `is_default`: it was set back.
+pub fn keep_followed(tcp: &mut TcpOptions, name: Name, number: c_int, is_default: bool) {
+    let hop_limit = Some(number as u8).filter(|_| !is_default);
+    match name {
+        (libc::SOL_SOCKET, libc::SO_RCVBUF) => tcp.receive_buffer = number as u32,
+        (libc::SOL_SOCKET, libc::SO_SNDBUF) => tcp.send_buffer = number as u32,
+        (libc::SOL_SOCKET, _) => tcp.receive_lowat = number as u32,
+        (libc::IPPROTO_IP, libc::IP_TOS) => tcp.v4.traffic_class = number as u8,
+        (libc::IPPROTO_IP, _) => tcp.v4.hop_limit = hop_limit,
+        (libc::IPPROTO_IPV6, libc::IPV6_TCLASS) => tcp.v6.traffic_class = number as u8,
+        (libc::IPPROTO_IPV6, _) => tcp.v6.hop_limit = hop_limit,
+        _ => tcp.window_clamp = number as u32,
+    }
 }
 
 /// Lays on a connection's placeholder what its listener has handed down: before the kernel's socket is asked.

@@ -42,7 +42,6 @@ pub fn receive(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errn
 
 fn receive_into(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
     let manner = if flags & MSG_PEEK != 0 { Manner::Peek } else { Manner::Take };
-    let is_all_wanted = flags & MSG_WAITALL != 0;
     let mut received = 0;
     let patience = Patience::RECEIVE.unless(flags & MSG_DONTWAIT != 0);
     let finished = wait::complete(key, patience, |world| {
@@ -53,8 +52,10 @@ fn receive_into(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize,
                 received == 0
             }
         };
-        let is_enough = received > 0 && !is_all_wanted;
-        if has_ended || is_enough || received == pieces.len() { Ok(()) } else { Err(Errno::EAGAIN) }
+        // sock_rcvlowat() of Linux.
+        let lowat = world.description(key)?.settings.tcp.receive_lowat.max(1) as usize;
+        let wanted = if flags & MSG_WAITALL != 0 { pieces.len() } else { lowat.min(pieces.len()) };
+        if has_ended || received >= wanted { Ok(()) } else { Err(Errno::EAGAIN) }
     });
     if received > 0 { Ok(received) } else { finished.map(|()| 0) }
 }

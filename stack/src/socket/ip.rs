@@ -7,12 +7,25 @@ pub struct IpOptions {
     pub discovery: MtuDiscovery,
     /// IP_RECVERR or IPV6_RECVERR: ICMP errors are the socket's errors at once. They are not queued.
     pub errors_are_hard: bool,
+    /// IP_TOS or IPV6_TCLASS.
+    pub traffic_class: u8,
+    /// IP_TTL or IPV6_UNICAST_HOPS; `None` is as `Settings` say.
+    pub hop_limit: Option<u8>,
+}
+
+/// What the sender of a packet chooses of its IP header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IpFields {
+    /// TOS or traffic class.
+    pub traffic_class: u8,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
 }
 
 impl Default for IpOptions {
     /// As Linux, with ip_no_pmtu_disc at 0.
     fn default() -> Self {
-        IpOptions { discovery: MtuDiscovery::Want, errors_are_hard: false }
+        IpOptions { discovery: MtuDiscovery::Want, errors_are_hard: false, traffic_class: 0, hop_limit: None }
     }
 }
 

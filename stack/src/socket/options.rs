@@ -1,6 +1,6 @@
 //! What setsockopt(2) asks of a TCP socket, as tcp(7) has it.
 
-use super::ip::IpOptions;
+use super::ip::{IpFields, IpOptions};
 use crate::Duration;
 use crate::settings::Settings;
 
@@ -55,6 +55,8 @@ pub struct TcpOptions {
     pub receive_buffer: u32,
     /// SO_SNDBUF as getsockopt(2) says it, in bytes: twice what may be queued. 0 grows as needed.
     pub send_buffer: u32,
+    /// SO_RCVLOWAT, in bytes: with fewer a flow is not readable; 0 is 1.
+    pub receive_lowat: u32,
     /// TCP_WINDOW_CLAMP, in bytes; 0 is none.
     pub window_clamp: u32,
     /// TCP_CONGESTION.
@@ -74,6 +76,17 @@ pub struct TcpOptions {
 }
 
 impl TcpOptions {
+    /// What setsockopt asked of this version of IP.
+    pub(crate) fn ip(&self, is_v4: bool) -> &IpOptions {
+        if is_v4 { &self.v4 } else { &self.v6 }
+    }
+
+    /// What stands in the IP headers of what is sent.
+    pub(crate) fn ip_fields(&self, system: &Settings, is_v4: bool) -> IpFields {
+        let IpOptions { traffic_class, hop_limit, .. } = *self.ip(is_v4);
+        IpFields { traffic_class, hop_limit: hop_limit.unwrap_or(system.hop_limit(is_v4)) }
+    }
+
     /// TCP_USER_TIMEOUT, where it is set.
     pub(crate) fn user_timeout(&self) -> Option<Duration> {
         (self.user_timeout_ms > 0).then(|| Duration::from_millis(self.user_timeout_ms.into()))

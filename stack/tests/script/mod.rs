@@ -33,6 +33,8 @@ pub struct Heard {
     pub sack_permitted: bool,
     /// The packet's identification, where routers may cut it up.
     pub may_fragment: Option<u16>,
+    /// TOS or traffic class, and TTL or hop limit.
+    pub ip: (u8, u8),
     pub payload: Vec<u8>,
 }
 
@@ -97,13 +99,16 @@ impl Peer {
 }
 
 fn read(packet: &[u8], at: Instant) -> Heard {
+    let ip_fields;
     let (source, destination, may_fragment, payload): (IpAddr, IpAddr, Option<u16>, &[u8]) = if packet[0] >> 4 == 4 {
         let ip = Ipv4Packet::new_checked(packet).unwrap();
         assert!(ip.verify_checksum());
+        ip_fields = (ip.dscp() << 2 | ip.ecn(), ip.hop_limit());
         let may_fragment = (!ip.dont_frag()).then(|| ip.ident());
         (ip.src_addr().into(), ip.dst_addr().into(), may_fragment, ip.payload())
     } else {
         let ip = Ipv6Packet::new_checked(packet).unwrap();
+        ip_fields = (ip.traffic_class(), ip.hop_limit());
         (ip.src_addr().into(), ip.dst_addr().into(), None, ip.payload())
     };
     let tcp = TcpPacket::new_checked(payload).unwrap();
@@ -121,6 +126,7 @@ fn read(packet: &[u8], at: Instant) -> Heard {
         window_scale: tcp.window_scale,
         sack_permitted: tcp.sack_permitted,
         may_fragment,
+        ip: ip_fields,
         payload: tcp.payload.to_vec(),
     }
 }
