@@ -88,3 +88,35 @@ fn both_ends_in_one_process() {
     assert!(kernel_tcp.served_nothing(), "{kernel_tcp:?}");
     assert_eq!((stats.get("flows_accepted"), stats.get("flows_opened")), (5, 10), "{stats:?}");
 }
+
+/// From sockets that are bound and from new ones, to each address and to none, which means this host.
+const DATAGRAMS: &str = r#"
+import socket, sys
+for host in sys.argv[1:]:
+    family, any = (socket.AF_INET6, '::') if ':' in host else (socket.AF_INET, '0.0.0.0')
+    with socket.socket(family, socket.SOCK_DGRAM) as receiver:
+        receiver.bind((any, 0))
+        receiver.settimeout(5)
+        for bound in None, any, host:
+            with socket.socket(family, socket.SOCK_DGRAM) as sender:
+                if bound:
+                    sender.bind((bound, 0))
+                for to in host, any, host:
+                    sender.sendto(to.encode(), (to, receiver.getsockname()[1]))
+                    print(bound, *receiver.recvfrom(100)[0:1], receiver.getsockname()[0])
+                sender.connect((any, receiver.getsockname()[1]))
+                sender.send(b'connected')
+                received, source = receiver.recvfrom(100)
+                print(received, source[0], sender.getpeername()[0])
+"#;
+
+#[test]
+fn datagrams_to_every_address() {
+    let hosts = Hosts::new();
+    let [v4, v6] = Family::ALL.map(|family| hosts.ours.address(family).to_string());
+    let [kernel, preloaded] = [Stack::Kernel, Stack::Preloaded].map(|stack| {
+        let argv = ["/usr/bin/python3", "-c", DATAGRAMS, "127.0.0.1", "127.1.2.3", "::1", &v4, &v6];
+        on_loopback(Program::new(argv), stack).run(&hosts.ours).succeeded().stdout
+    });
+    assert_eq!(String::from_utf8_lossy(&kernel), String::from_utf8_lossy(&preloaded));
+}

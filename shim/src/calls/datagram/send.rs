@@ -85,6 +85,10 @@ fn send_ours(world: &mut World, fd: RawFd, key: Key, message: &Outgoing<'_>) -> 
         _ => return Ok(false),
     };
     let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+    if to.ip().is_unspecified() {
+        // This host; the kernel says by which address.
+        return Ok(false);
+    }
     if binding.is_none() {
         bind_for(world, fd, key, family, to.ip());
         binding = bound(world, key).flatten();
@@ -140,7 +144,7 @@ fn bound(world: &mut World, key: Key) -> Option<Option<Binding>> {
 /// the kernel's.
 fn bind_for(world: &mut World, fd: RawFd, key: Key, family: c_int, to: IpAddr) {
     attach::prepare(world);
-    if to.is_unspecified() || !world.network.as_mut().is_some_and(|network| datagram::is_reached(network, None, to)) {
+    if !world.network.as_mut().is_some_and(|network| datagram::is_reached(network, None, to)) {
         return datagram::leave(world, key);
     }
     let any: IpAddr =
