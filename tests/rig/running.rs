@@ -4,10 +4,11 @@ use crate::hosts::Host;
 use crate::scratch::Scratch;
 use crate::stats::Stats;
 use crate::steering::is_claimed;
-use crate::wait::{found_in_time, until};
+use crate::wait::{HANG_GUARD, found_in_time, until};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ExitStatus};
 use std::sync::MutexGuard;
+use std::time::Duration;
 
 /// A program that was started on a host.
 #[derive(Debug)]
@@ -82,14 +83,23 @@ impl Running {
     /// Waits until it ends by itself.
     ///
     /// # Panics
-    /// If it does not end within [`HANG_GUARD`](crate::HANG_GUARD).
+    /// If it does not end within [`HANG_GUARD`].
     pub fn wait(self) -> Finished {
-        self.try_wait().unwrap_or_else(|hung| panic!("{hung}"))
+        self.wait_for(HANG_GUARD)
+    }
+
+    /// The same for a program that takes long: it counts as hung after `guard`.
+    pub fn wait_for(self, guard: Duration) -> Finished {
+        self.end_within(guard).unwrap_or_else(|hung| panic!("{hung}"))
     }
 
     /// Waits until it ends by itself, or kills it and says that it hung.
-    pub fn try_wait(mut self) -> Result<Finished, String> {
-        let Some(status) = found_in_time(|| self.child.try_wait().expect("a child of ours")) else {
+    pub fn try_wait(self) -> Result<Finished, String> {
+        self.end_within(HANG_GUARD)
+    }
+
+    fn end_within(mut self, guard: Duration) -> Result<Finished, String> {
+        let Some(status) = found_in_time(guard, || self.child.try_wait().expect("a child of ours")) else {
             let [stdout, stderr] = [Running::STDOUT, Running::STDERR].map(|name| self.read_text(name));
             return Err(format!("`{}` hung\n{stderr}{stdout}", self.line));
         };

@@ -13,13 +13,13 @@ const PERIOD: Duration = Duration::from_millis(5);
 /// # Panics
 /// If that takes longer than [`HANG_GUARD`]; the message says `what` was waited for.
 pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    found_in_time(look).unwrap_or_else(|| panic!("waited in vain for {what}"))
+    found_in_time(HANG_GUARD, look).unwrap_or_else(|| panic!("waited in vain for {what}"))
 }
 
-/// The same, with `None` after [`HANG_GUARD`].
-pub(crate) fn found_in_time<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+/// The same, with `None` after `guard`.
+pub(crate) fn found_in_time<T>(guard: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
-    while start.elapsed() < HANG_GUARD {
+    while start.elapsed() < guard {
         let found = look();
         if found.is_some() {
             return found;
