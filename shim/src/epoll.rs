@@ -7,7 +7,7 @@ use crate::args::Room;
 use crate::attach::{self, watch_ring};
 use crate::cancel::{self, CANCELLED};
 use crate::datagram::readiness_of;
-use crate::description::{Role, Watch};
+use crate::description::{Description, Role, Watch};
 use crate::epoll_set::cookie::Cookie;
 use crate::epoll_set::{EpollSet, Item};
 use crate::fd_table::{self, Entry};
@@ -173,8 +173,30 @@ fn queue_if_ready(world: &mut World, set: Key, key: Key, item: Key) {
 
 /// Registers the shadow of a socket, so that what comes over the kernel ends a wait, too.
 fn watch_shadow(world: &mut World, set: Key, item: &Item, operation: c_int) -> Result<(), Errno> {
-    let epfd = world.sets.get(set).ok_or(Errno::EBADF)?.epfd;
-    sys::epoll_control(epfd, operation, item.fd, item.shadow_events(), Cookie::Shadow(item.fd).pack())
+    let (epfd, fds) = (world.sets.get(set).ok_or(Errno::EBADF)?.epfd, &world.description(item.description)?.fds);
+    let registration = (item.shadow_events(), Cookie::Shadow(item.fd).pack());
+    match operation {
+        EPOLL_CTL_ADD => register(epfd, item.fd, fds, registration),
+        _ => sys::epoll_control(epfd, operation, item.fd, registration.0, registration.1),
+    }
+}
+
+/// Registers `fd` in a real epoll instance. If it is none of `fds`, which stand for the same, it has been closed since it
+/// was registered with us; then what it stood for is registered all the same, if possible by that number, and lives in
+/// there as long as those.
+pub fn register(epfd: RawFd, fd: RawFd, fds: &[RawFd], (events, data): (u32, u64)) -> Result<(), Errno> {
+    if fds.contains(&fd) {
+        return sys::epoll_control(epfd, EPOLL_CTL_ADD, fd, events, data);
+    }
+    let open = *fds.first().ok_or(Errno::EBADF)?;
+    let copy = match sys::fcntl(open, libc::F_DUPFD_CLOEXEC, fd.into())? {
+        copy if copy == fd => copy,
+        // There is something else at that number.
+        copy => sys::move_high(copy)?,
+    };
+    let registered = sys::epoll_control(epfd, EPOLL_CTL_ADD, copy, events, data);
+    sys::close(copy);
+    registered
 }
 
 /// A socket that was registered before it listened: its shadow has something to say from now on.
@@ -206,11 +228,26 @@ pub fn wait(key: Key, events: Room<epoll_event>, timeout: Option<Duration>, mask
         return Err(CANCELLED);
     }
     let waiting = admission::begin_in_set(&mut world, key);
+    world.sets.get_mut(key).ok_or(Errno::EBADF)?.waiters += 1;
     let reported = wait_in(world, key, events, timeout, mask);
-    if !waiting.is_empty() {
-        admission::end(&mut world::enter_quietly(), waiting);
-    }
+    let mut world = world::enter_quietly();
+    admission::end(&mut world, waiting);
+    leave(&mut world, key);
     reported
+}
+
+/// A thread waits no longer. What another one has closed meanwhile lived on for it, as in the kernel.
+fn leave(world: &mut World, key: Key) {
+    let Some(set) = world.sets.get_mut(key) else { return };
+    set.waiters -= 1;
+    close_if_unused(world, key);
+}
+
+/// Ends a set that no fd stands for any more, unless a thread still waits in it.
+pub fn close_if_unused(world: &mut World, key: Key) {
+    if world.sets.get(key).is_some_and(|set| set.fds.is_empty() && set.waiters == 0) {
+        world.close_set(key);
+    }
 }
 
 fn wait_in(
@@ -302,8 +339,14 @@ fn collect(world: &mut World, key: Key, events: &mut Room<epoll_event>) -> Resul
     let set = sets.get_mut(key).ok_or(Errno::EBADF)?;
     let stack = network.as_ref().map(|network| &network.stack);
     // One more than there can be, so that the set sees whether the room was full.
-    let events = events.first(set.queued() + 1)?;
-    let count = set.collect(events, |description| world::bits_now(descriptions, stack, description));
+    let events = events.first(set.queued() + 1);
+    let bits = |description| world::bits_now(descriptions, stack, description);
+    let count = match events {
+        Ok(events) => set.collect(events, bits),
+        Err(errno) if set.is_ready(bits) => return Err(errno),
+        // Memory that is not there is not needed.
+        Err(_) => 0,
+    };
     set.settle();
     Ok(count)
 }
@@ -349,16 +392,25 @@ fn ask_kernel(
 /// The kernel has something for a socket with a shadow: the set is to say so.
 fn shadow_is_ready(set: Key, fd: RawFd, bits: u32) {
     let mut world = world::enter_quietly();
-    let Some(key) = fd_table::socket(fd) else { return };
+    let Some((key, item)) = shadow_of(&mut world, set, fd) else { return };
     let Ok(description) = world.description(key) else { return };
     match &mut description.role {
         Role::Listener(listener) => listener.shadow_is_ready = true,
         Role::Datagram(datagram) => datagram.turns.shadow |= readiness_of(bits),
         _ => {}
     }
-    if let Ok(Some(item)) = find(&mut world, set, key, fd)
-        && let Some(set) = world.sets.get_mut(set)
+    world.sets.get_mut(set).into_iter().for_each(|set| set.queue(item, bits));
+}
+
+/// Whose shadow was registered as `fd`, and the registration.
+fn shadow_of(world: &mut World, set: Key, fd: RawFd) -> Option<(Key, Key)> {
+    if let Some(key) = fd_table::socket(fd)
+        && let Ok(Some(item)) = find(world, set, key, fd)
     {
-        set.queue(item, bits);
+        return Some((key, item));
     }
+    // It has been closed since; copies of it are open.
+    let mut items = world.sets.get(set)?.items();
+    let has_shadow = |key| world.descriptions.get(key).is_some_and(Description::has_shadow);
+    items.find(|(_, item)| item.fd == fd && has_shadow(item.description)).map(|(key, item)| (item.description, key))
 }

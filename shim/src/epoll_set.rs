@@ -69,9 +69,11 @@ pub struct EpollSet {
     wake: RawFd,
     /// The application's fds that stand for it.
     pub fds: Vec<RawFd>,
-    /// Threads that sleep in the real one.
+    /// Threads that wait in it.
+    pub waiters: u32,
+    /// Those of them that sleep in the real one.
     sleepers: u32,
-    /// Those of them that are to wake up, whatever there is: they came before the present generation.
+    /// Those of the latter that are to wake up, whatever there is: they came before the present generation.
     roused: u32,
     generation: u64,
     /// The real one is itself watched through the kernel, which has to see that we have something.
@@ -92,6 +94,7 @@ impl EpollSet {
             epfd,
             wake,
             fds: vec![fd],
+            waiters: 0,
             sleepers: 0,
             roused: 0,
             generation: 0,

@@ -14,7 +14,7 @@ use crate::old_sets::OldSets;
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
 use crate::waker::Wakers;
-use crate::{children, clock, fd_table, keeper, stats, sys, thread};
+use crate::{children, clock, epoll, fd_table, keeper, stats, sys, thread};
 use libc::c_int;
 use parking_lot::{Mutex, MutexGuard};
 use stack::slab::{Key, Slab};
@@ -332,7 +332,10 @@ impl World {
             {
                 // One that waits for EPOLL_CTL_MOD is not to be reported before.
                 let data = if item.is_armed() { item.data } else { Cookie::Wake.pack() };
-                let _ = sys::epoll_control(set.epfd, operation, item.fd, item.events, data);
+                let _ = match operation {
+                    libc::EPOLL_CTL_ADD => epoll::register(set.epfd, item.fd, &description.fds, (item.events, data)),
+                    _ => sys::epoll_control(set.epfd, operation, item.fd, item.events, data),
+                };
                 set.remove(watch.item);
             }
         }

@@ -29,8 +29,8 @@ static void not_cancelled(const char *call, long result)
 	}
 
 static struct iovec piece = {&byte, 1};
-static char control[64];
-static struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+static char room[64];
+static struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = room, .msg_controllen = sizeof room};
 static struct mmsghdr messages[2];
 static struct pollfd look;
 static struct epoll_event event;
@@ -113,14 +113,6 @@ static void receiving(void)
 	tell();
 	TRY(recv(fd, &byte, 1, 0));
 	tell();
-}
-
-// Sends a byte each time that it is told to, and then says that it has.
-static void send_bytes(void)
-{
-	int flow_fd = flow();
-	while (await_number() == 0)
-		send(flow_fd, "x", 1, 0);
 }
 
 static void send_one(void)

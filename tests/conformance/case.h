@@ -126,3 +126,9 @@ pid_t child(void);                           // fork(2)
 void leave(int status) __attribute__((noreturn)); // ends a child
 void join(pid_t pid);                        // waits for a child, and says how it ended
 void say_names(int fd);                      // getsockname(2) and getpeername(2)
+
+// Prints what an epoll instance reports without waiting, in the order of the registrations' data (below 16).
+void say_events(const char *label, int set);
+int control(int set, int operation, int fd, uint32_t events, uint64_t data); // epoll_ctl(2)
+void send_bytes(void);                       // the peer of a flow that sends a byte at each step, and ends at a number
+void next_byte(int fd, int expected);        // has it send one, until so many are there

@@ -79,7 +79,15 @@ fn compile(source: &str, scratch: &Scratch) -> String {
     let path = |name: &str| directory.join(name).to_str().expect("the work tree's path is UTF-8").to_string();
     let program = scratch.join("program");
     let options = ["-O2", "-D_GNU_SOURCE", "-D_FORTIFY_SOURCE=2", "-Wall", "-Wextra", "-Werror", "-pthread"];
-    let files = [path(source), path("case.c"), path("transfer.c"), path("family.c"), path("udp.c"), path("told.c")];
+    let files = [
+        path(source),
+        path("case.c"),
+        path("transfer.c"),
+        path("family.c"),
+        path("udp.c"),
+        path("told.c"),
+        path("events.c"),
+    ];
     run_command(
         &["cc", "-o", &program].into_iter().chain(options).chain(files.iter().map(|file| &**file)).collect::<Vec<_>>(),
     );
@@ -197,12 +205,14 @@ programs! {
     every_option,
     fields,
     input,
+    looks,
     lowat,
     options,
     poll,
     processes,
     programs,
     sendfile,
+    sets,
     shutdown,
     signals,
     tcp_options,

@@ -1,20 +1,6 @@
 // epoll(7): registrations, triggers, and sets of flows.
 #include "case.h"
 
-// Prints what a set reports without waiting, in the order of the registrations' data.
-static void say_events(const char *label, int set)
-{
-	struct epoll_event events[8];
-	int n = epoll_wait(set, events, 8, 0);
-	printf("%s: %d\n", label, n);
-	for (uint64_t data = 0; data < 16; data++)
-		for (int i = 0; i < n; i++)
-			if (events[i].data.u64 == data) {
-				printf("  %d", (int)data);
-				say_bits("", events[i].events);
-			}
-}
-
 // The same over many waits: which of several descriptors a wait reports first is open, that each is reported is not.
 static void say_events_in_turns(const char *label, int set)
 {
@@ -31,33 +17,6 @@ static void say_events_in_turns(const char *label, int set)
 			printf("  %d", data);
 			say_bits("", seen[data]);
 		}
-}
-
-static int control(int set, int operation, int fd, uint32_t events, uint64_t data)
-{
-	struct epoll_event event = {.events = events, .data.u64 = data};
-	return epoll_ctl(set, operation, fd, &event);
-}
-
-// Sends a byte at each step, and ends at the end.
-static void send_bytes(void)
-{
-	int fd = flow(), on = 1;
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-	while (await_number() == 0)
-		send(fd, "x", 1, 0);
-	TRY(close(fd));
-}
-
-static void next_byte(int fd, int expected)
-{
-	int queued;
-	tell();
-	// FIONREAD tells of a new byte where readiness was true before.
-	do
-		if (ioctl(fd, FIONREAD, &queued))
-			give_up("FIONREAD");
-	while (queued < expected && usleep(1000) == 0);
 }
 
 static void level(void)

@@ -5,7 +5,7 @@ use crate::fd_table::{self, Entry};
 use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use crate::{children, escape, fork, sys};
+use crate::{children, epoll, escape, fork, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -138,9 +138,7 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
 fn forget_epoll(world: &mut World, fd: RawFd, key: Key) {
     let Some(set) = world.sets.get_mut(key) else { return };
     set.fds.retain(|&other| other != fd);
-    if set.fds.is_empty() {
-        world.close_set(key);
-    }
+    epoll::close_if_unused(world, key);
 }
 
 /// close_range(2) and closefrom(3), from `first` to `last`: our own fds and the application's kernel fds are closed, and
