@@ -99,7 +99,7 @@ static int epoll_of(int fd, unsigned events)
 	return set;
 }
 
-static void say_events(const char *label, int set, int timeout_ms)
+static void say_events_within(const char *label, int set, int timeout_ms)
 {
 	struct epoll_event events[4] = {0};
 	int count = epoll_wait(set, events, 4, timeout_ms);
@@ -113,35 +113,35 @@ static void level_triggered(void)
 	int fd = datagrams_at(wildcard_at(PORT));
 	set_nonblocking(fd);
 	int set = epoll_of(fd, EPOLLIN);
-	say_events("nothing", set, 0);
+	say_events_within("nothing", set, 0);
 	ask_for(2);
-	say_events("outside", set, -1);
-	say_events("still", set, 0);
+	say_events_within("outside", set, -1);
+	say_events_within("still", set, 0);
 	TRY(recv(fd, bytes, 1, 0));
-	say_events("one left", set, 0);
+	say_events_within("one left", set, 0);
 	TRY(recv(fd, bytes, 1, 0));
 	TRY(recv(fd, bytes, 1, 0));
-	say_events("nothing", set, 0);
+	say_events_within("nothing", set, 0);
 	send_inside(1);
-	say_events("inside", set, -1);
-	say_events("still", set, 0);
+	say_events_within("inside", set, -1);
+	say_events_within("still", set, 0);
 	ask_for(1);
-	say_events("both", set, -1);
+	say_events_within("both", set, -1);
 	TRY(recv(fd, bytes, 1, 0));
-	say_events("one left", set, 0);
+	say_events_within("one left", set, 0);
 	TRY(recv(fd, bytes, 1, 0));
-	say_events("nothing", set, 20);
+	say_events_within("nothing", set, 20);
 	struct epoll_event event = {.events = EPOLLIN | EPOLLOUT, .data.u64 = 42};
 	TRY(epoll_ctl(set, EPOLL_CTL_MOD, fd, &event));
-	say_events("room", set, -1);
+	say_events_within("room", set, -1);
 	TRY(epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
 	ask_for(1);
 	send_inside(2);
-	say_events("not asked for", set, 20);
+	say_events_within("not asked for", set, 20);
 	TRY(epoll_ctl(set, EPOLL_CTL_DEL, fd, NULL));
 	TRY(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
 	TRY(epoll_ctl(set, EPOLL_CTL_ADD, fd, &event));
-	say_events("again", set, -1);
+	say_events_within("again", set, -1);
 	end();
 }
 
@@ -151,20 +151,20 @@ static void edge_triggered(void)
 	set_nonblocking(fd);
 	int set = epoll_of(fd, EPOLLIN | EPOLLET);
 	ask_for(1);
-	say_events("outside", set, -1);
-	say_events("said", set, 0);
+	say_events_within("outside", set, -1);
+	say_events_within("said", set, 0);
 	ask_for(1);
-	say_events("another", set, -1);
+	say_events_within("another", set, -1);
 	send_inside(1);
-	say_events("inside", set, -1);
-	say_events("said", set, 0);
+	say_events_within("inside", set, -1);
+	say_events_within("said", set, 0);
 	for (int i = 0; i < 3; i++)
 		TRY(recv(fd, bytes, 1, 0));
 	TRY(recv(fd, bytes, 1, 0));
 	send_inside(1);
-	say_events("inside", set, -1);
+	say_events_within("inside", set, -1);
 	TRY(recv(fd, bytes, 1, 0));
-	say_events("nothing", set, 20);
+	say_events_within("nothing", set, 20);
 	end();
 }
 
@@ -175,20 +175,20 @@ static void one_shot(void)
 	struct epoll_event event = {.events = EPOLLIN | EPOLLONESHOT, .data.u64 = 42};
 	int set = epoll_of(fd, event.events);
 	send_inside(1);
-	say_events("inside", set, -1);
+	say_events_within("inside", set, -1);
 	ask_for(1);
-	say_events("said", set, 20);
+	say_events_within("said", set, 20);
 	TRY(recv(fd, bytes, 1, 0));
 	TRY(recv(fd, bytes, 1, 0));
 	TRY(recv(fd, bytes, 1, 0));
 	TRY(epoll_ctl(set, EPOLL_CTL_MOD, fd, &event));
-	say_events("armed", set, 0);
+	say_events_within("armed", set, 0);
 	ask_for(1);
-	say_events("outside", set, -1);
+	say_events_within("outside", set, -1);
 	send_inside(1);
-	say_events("said", set, 20);
+	say_events_within("said", set, 20);
 	TRY(epoll_ctl(set, EPOLL_CTL_MOD, fd, &event));
-	say_events("armed", set, -1);
+	say_events_within("armed", set, -1);
 	end();
 }
 
@@ -196,16 +196,16 @@ static void one_shot(void)
 static void registered_first(void)
 {
 	int fd = datagrams(), set = epoll_of(fd, EPOLLIN);
-	say_events("unbound", set, 0);
+	say_events_within("unbound", set, 0);
 	union address address = loopback_at(PORT);
 	TRY(bind(fd, &address.any, address_len));
 	send_inside(1);
-	say_events("inside", set, -1);
+	say_events_within("inside", set, -1);
 	say_received("read", fd);
 	int other = datagrams(), other_set = epoll_of(other, EPOLLIN);
 	address = wildcard_at(PORT + 5);
 	TRY(bind(other, &address.any, address_len));
-	say_events("bound", other_set, 0);
+	say_events_within("bound", other_set, 0);
 	address = loopback_at(PORT);
 	TRY(connect(other, &address.any, address_len));
 	TRY(send(other, "x", 1, 0));
@@ -213,7 +213,7 @@ static void registered_first(void)
 	socklen_t len = sizeof from;
 	TRY(recvfrom(fd, bytes, 1, 0, &from.any, &len));
 	TRY(sendto(fd, "y", 1, 0, &from.any, len));
-	say_events("connected inside", other_set, -1);
+	say_events_within("connected inside", other_set, -1);
 	TRY(read(other, bytes, 1));
 }
 
