@@ -180,13 +180,15 @@ impl Stack {
         }
     }
 
-    /// The flow's next hop, asked for when it has none or the routes have changed. `None`: not yet, or never; then
-    /// the timer wheel or the flow's cause knows.
+    /// The flow's next hop, asked for when it has none, when the routes have changed, and while the peer does not answer:
+    /// then the kernel is to see that the neighbour is in use, and confirm it. `None`: not yet, or never; then the
+    /// timer wheel or the flow's cause knows.
     pub(crate) fn next_hop_of(&mut self, key: Key, now: Instant) -> Option<NextHop> {
         let flow = self.flows.get_mut(key)?;
         let generation = self.routes.generation();
         if let Some((next_hop, known)) = flow.next_hop
             && known == generation
+            && !flow.loss.is_backed_off()
         {
             return Some(next_hop);
         }

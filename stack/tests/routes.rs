@@ -14,7 +14,7 @@ use stack::stack::Stack;
 use stack::{Duration, Errno, Instant};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -69,4 +69,44 @@ fn rfc9293_3_8_3_bytes_for_which_there_is_no_way_have_their_time_too() {
     };
     check(Errno::ENETUNREACH, Errno::ETIMEDOUT);
     check(Errno::EHOSTUNREACH, Errno::EHOSTUNREACH);
+}
+
+/// Routes that count how often they were asked.
+struct Counted(Arc<AtomicUsize>);
+
+impl Routes for Counted {
+    fn next_hop(&mut self, local: Option<IpAddr>, remote: IpAddr, now: Instant) -> Hop {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        FlatRoutes { resolved_at: Instant::ZERO, mtu: 1500 }.next_hop(local, remote, now)
+    }
+
+    fn generation(&self) -> u64 {
+        0
+    }
+
+    fn refresh(&mut self, _: Instant) {}
+}
+
+/// The kernel sees none of the packets: that the way is in use, and that nobody answers, it is told by the question.
+#[test]
+fn rfc1122_3_3_1_4_the_way_to_a_peer_that_does_not_answer_is_asked_for_again() {
+    let (now, asked) = (Instant::from_secs(1), Arc::new(AtomicUsize::new(0)));
+    let mut stack = Stack::new(Box::new(Counted(asked.clone())), Box::new(sim::Claims::default()), 7, now);
+    let wire = script::Peer::attach(&mut stack);
+    let mut script = Script { now, stack, peer: wire };
+    let flow = script.connect(PORT);
+    let isn = only(script.turn()).seq;
+    let number = Some(script::number(isn.wrapping_add(1)));
+    script.say(TcpRepr { window_scale: None, ack_number: number, ..syn(7) });
+    let opened = asked.load(Ordering::Relaxed);
+    script.stack.tcp_send(flow, b"x").unwrap();
+    script.turn();
+    assert_eq!(asked.load(Ordering::Relaxed), opened);
+    script.wait(SECOND * 10);
+    assert!(asked.load(Ordering::Relaxed) >= opened + 2);
+    script.say(segment(TcpControl::None, 8, Some(isn.wrapping_add(2)), b""));
+    let answered = asked.load(Ordering::Relaxed);
+    script.stack.tcp_send(flow, b"y").unwrap();
+    script.turn();
+    assert_eq!(asked.load(Ordering::Relaxed), answered);
 }

@@ -65,6 +65,11 @@ impl Loss {
         std::mem::take(&mut self.stuck)
     }
 
+    /// Whether a timeout has passed since the peer last answered.
+    pub fn is_backed_off(&self) -> bool {
+        self.backoff > 0
+    }
+
     /// The network says that it has no route for the segment at `seq`: when that was sent again, its loss was no sign
     /// of congestion, and the timer need not be the more patient for it (RFC 6069, 3).
     pub fn revert_backoff(&mut self, seq: u32) {
