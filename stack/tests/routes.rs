@@ -18,6 +18,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+fn script_over(routes: impl Routes + 'static) -> Script {
+    let now = Instant::from_secs(1);
+    let mut stack = Stack::new(Box::new(routes), Box::new(sim::Claims::default()), 7, now);
+    let peer = script::Peer::attach(&mut stack);
+    Script { now, stack, peer }
+}
+
 /// Routes that are there, or not.
 struct Switched {
     is_on: Arc<AtomicBool>,
@@ -42,11 +49,8 @@ impl Routes for Switched {
 #[test]
 fn rfc9293_3_8_3_bytes_for_which_there_is_no_way_have_their_time_too() {
     let check = |errno, expected| {
-        let (now, is_on) = (Instant::from_secs(1), Arc::new(AtomicBool::new(true)));
-        let routes = Switched { is_on: is_on.clone(), errno };
-        let mut stack = Stack::new(Box::new(routes), Box::new(sim::Claims::default()), 7, now);
-        let wire = script::Peer::attach(&mut stack);
-        let mut script = Script { now, stack, peer: wire };
+        let is_on = Arc::new(AtomicBool::new(true));
+        let mut script = script_over(Switched { is_on: is_on.clone(), errno });
         let flow = script.connect(PORT);
         let isn = only(script.turn()).seq;
         let number = Some(script::number(isn.wrapping_add(1)));
@@ -90,10 +94,8 @@ impl Routes for Counted {
 /// The kernel sees none of the packets: that the way is in use, and that nobody answers, it is told by the question.
 #[test]
 fn rfc1122_3_3_1_4_the_way_to_a_peer_that_does_not_answer_is_asked_for_again() {
-    let (now, asked) = (Instant::from_secs(1), Arc::new(AtomicUsize::new(0)));
-    let mut stack = Stack::new(Box::new(Counted(asked.clone())), Box::new(sim::Claims::default()), 7, now);
-    let wire = script::Peer::attach(&mut stack);
-    let mut script = Script { now, stack, peer: wire };
+    let asked = Arc::new(AtomicUsize::new(0));
+    let mut script = script_over(Counted(asked.clone()));
     let flow = script.connect(PORT);
     let isn = only(script.turn()).seq;
     let number = Some(script::number(isn.wrapping_add(1)));
