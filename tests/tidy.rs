@@ -26,6 +26,7 @@ const UNSAFE_IN_SHIM: [&str; 17] = [
     "pieces.rs",
     "ret.rs",
     "sys.rs",
+    "sys/",
     "world.rs",
 ];
 

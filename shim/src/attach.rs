@@ -9,6 +9,7 @@ use crate::config::{self, Settings};
 use crate::description::{Description, Role};
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
+use crate::guardian::Prepared;
 use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, MEMORY_LEN_MIN, MEMORY_PARTS, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
@@ -50,6 +51,10 @@ pub struct Network {
     pub stats: Option<Output>,
     /// Where captured packets go.
     capture: Option<Output>,
+    /// For the guardian, until it is started.
+    guardian: Option<Prepared>,
+    /// The end of the channel to it.
+    guarded: Option<RawFd>,
     /// When to try again for queues that another process holds.
     retry_at: Instant,
     retry_after: Duration,
@@ -124,8 +129,14 @@ impl Network {
             served.spare.iter().map(AsRawFd::as_raw_fd).chain(served.steering.fds()).collect::<Vec<_>>()
         };
         let files = self.stats.iter().chain(&self.capture).map(|file| file.fd()).chain(self.netlink);
-        self.rings().chain(self.interfaces.iter().flat_map(held)).chain(files).collect()
+        let guardian = self.guardian.iter().flat_map(Prepared::fds).chain(self.guarded);
+        self.rings().chain(self.interfaces.iter().flat_map(held)).chain(files).chain(guardian).collect()
     }
+}
+
+/// Whatever a guardian is needed for; without it the connections are served as well.
+fn guarded<T>(result: io::Result<T>) -> Option<T> {
+    result.inspect_err(|error| tracing::warn!(%error, "no guardian: should this process be killed, peers that wait do so for ever")).ok()
 }
 
 /// Opens what needs privileges. Does nothing when that is done, or has failed before.
@@ -184,9 +195,23 @@ impl Network {
             netlink,
             stats: Output::open_to_append(settings.stats.as_ref()),
             capture: Output::open(settings.pcap.as_ref()),
+            guardian: guarded(Prepared::open()),
+            guarded: None,
             retry_at: now,
             retry_after: ATTACH_RETRY,
         })
+    }
+}
+
+impl Network {
+    /// Starts the guardian, once.
+    fn start_guardian(&mut self) {
+        let Some(prepared) = self.guardian.take() else { return };
+        if let Some((register, channel)) = guarded(prepared.start()) {
+            self.stack.set_register(Box::new(register));
+            self.guarded = Some(channel);
+        }
+        prepared.fds().for_each(fd_table::clear);
     }
 }
 
@@ -265,6 +290,7 @@ fn take_queues(world: &mut World, now: Instant) {
         return;
     }
     tracing::info!(queues = taken.len(), "attached");
+    network.start_guardian();
     for (_, set) in world.sets.iter() {
         taken.iter().for_each(|&ring| watch_ring(set, ring));
     }

@@ -30,6 +30,7 @@ mod fd_table;
 #[macro_use]
 mod forward;
 mod fork;
+mod guardian;
 mod held_signals;
 mod hooks;
 mod inherited;
@@ -70,6 +71,24 @@ extern "C" fn load() {
     config::install(settings);
     fork::install();
     adopt::at_start();
+}
+
+/// Where the library begins as a program: it is the guardian. The kernel has left the stack as a call would not.
+///
+/// # Safety
+/// Only the dynamic loader comes here.
+// SAFETY: the name is ours alone.
+#[unsafe(no_mangle)]
+#[unsafe(naked)]
+pub unsafe extern "C" fn userstack_guardian() {
+    #[cfg(target_arch = "x86_64")]
+    std::arch::naked_asm!("xor ebp, ebp", "and rsp, -16", "call {guard}", guard = sym guard);
+    #[cfg(target_arch = "aarch64")]
+    std::arch::naked_asm!("mov x29, xzr", "bl {guard}", guard = sym guard);
+}
+
+extern "C" fn guard() -> ! {
+    guardian::guard()
 }
 
 // SAFETY: the section holds pointers to functions without arguments of interest (System V ABI, "Initialization and

@@ -99,6 +99,13 @@ pub const EXIT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// How long it waits for them to close as well: what they send later is answered with a RST by the kernel.
 pub const EXIT_GRACE: Duration = Duration::from_millis(50);
 
+/// How long a guardian waits before it asks the peers: a queue may stay busy for 45 ms after its owner's end. Then it asks
+/// again, for what was lost: Linux answers such a question twice a second.
+pub const GUARDIAN_PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(600)];
+
+/// After how many questions it pauses for a millisecond: the kernel takes 1,000 packets (net.core.netdev_max_backlog).
+pub const GUARDIAN_BURST: usize = 64;
+
 /// When a process tries again for queues that another one holds; then after twice as long, and so on.
 pub const ATTACH_RETRY: Duration = Duration::from_millis(100);
 

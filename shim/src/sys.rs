@@ -22,6 +22,10 @@ macro_rules! call {
     }};
 }
 
+mod process;
+
+pub use process::{open_own_library, settle_apart, start_orphan};
+
 /// What the kernel returned: a negative number is an error's (syscalls(2)).
 fn outcome(answer: c_long) -> Result<usize, Errno> {
     usize::try_from(answer).map_err(|_| Errno(-answer as c_int))

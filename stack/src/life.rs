@@ -77,9 +77,18 @@ impl Stack {
         if !flow.established && !matches!(state, State::SynSent | State::SynReceived | State::Closed) {
             flow.established = true;
             flow.give_up_at = None;
+            if let Some(register) = &mut self.register {
+                let seen = flow.wire.snd_una().wrapping_sub(1);
+                register.enter(key.index(), flow.key.local(), flow.key.remote(), seen);
+            }
             if let Owner::HalfOpen(listener) = flow.owner {
                 return self.enter_accept_queue(key, listener);
             }
+        }
+        if matches!(state, State::FinWait2 | State::TimeWait | State::Closed)
+            && let Some(register) = &mut self.register
+        {
+            register.strike(key.index());
         }
         if flow.owner == Owner::Nobody && state == State::FinWait2 && before.state != State::FinWait2 {
             flow.wait_for_fin(now);
@@ -188,6 +197,9 @@ impl Stack {
             && let Some(listener) = self.listeners.get_mut(listener)
         {
             listener.half_open -= 1;
+        }
+        if let Some(register) = &mut self.register {
+            register.strike(key.index());
         }
         self.flows.remove(key);
     }

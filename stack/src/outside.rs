@@ -2,7 +2,7 @@
 
 use crate::limits::LINK_HEADER_LEN_MAX;
 use crate::{Errno, Instant};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The index of a link in its stack, in the order of `Stack::add_link`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,6 +53,15 @@ pub trait Routes: Send {
 
     /// Reads what has changed since the last time. The stack calls it now and then; it may be a system call.
     fn refresh(&mut self, now: Instant);
+}
+
+/// Where open connections are written down for who outlives this process.
+pub trait Register: Send {
+    /// Writes one down at a place of its own; `seq` is a sequence number that its peer has seen.
+    fn enter(&mut self, place: usize, local: SocketAddr, remote: SocketAddr, seq: u32);
+
+    /// Empties a place: the peer knows how the connection has ended.
+    fn strike(&mut self, place: usize);
 }
 
 /// The transport protocols that are steered, by their IP protocol numbers.

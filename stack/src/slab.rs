@@ -13,6 +13,11 @@ impl Key {
         u64::from(self.generation) << 32 | u64::from(self.index)
     }
 
+    /// Which slot it is.
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
+    }
+
     /// The inverse of `to_bits`.
     pub fn from_bits(bits: u64) -> Self {
         Key { index: bits as u32, generation: (bits >> 32) as u32 }

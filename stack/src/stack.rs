@@ -14,7 +14,7 @@ use crate::limits::{
 use crate::link::{Frame, Link};
 use crate::listener::Listeners;
 use crate::memory::Awake;
-use crate::outside::{Hop, InterfaceId, LinkId, Routes, Steer};
+use crate::outside::{Hop, InterfaceId, LinkId, Register, Routes, Steer};
 use crate::path_mtu::PathMtus;
 use crate::port_space::PortSpace;
 use crate::readiness::Readiness;
@@ -70,6 +70,7 @@ pub struct Stack {
     pub(crate) challenge_acks: ChallengeAcks,
     pub(crate) ready: ReadyList,
     pub(crate) routes: Box<dyn Routes>,
+    pub(crate) register: Option<Box<dyn Register>>,
     pub(crate) path_mtus: PathMtus,
     pub(crate) interfaces: Vec<MtuInterface>,
     /// Where an MTU's stands among them.
@@ -118,6 +119,7 @@ impl Stack {
             challenge_acks: ChallengeAcks::new(seed),
             ready: ReadyList::default(),
             routes,
+            register: None,
             path_mtus: PathMtus::new(seed),
             interfaces: Vec::new(),
             interfaces_by_mtu: HashMap::with_hasher(RandomState::with_seed(seed as usize)),
@@ -149,6 +151,11 @@ impl Stack {
     /// What holds for sockets that setsockopt(2) says nothing else of.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// Has the connections that are open from now on written down.
+    pub fn set_register(&mut self, register: Box<dyn Register>) {
+        self.register = Some(register);
     }
 
     /// Adds one queue of an interface.

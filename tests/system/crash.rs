@@ -8,6 +8,17 @@ use userstack_tests::{
     Family, Host, Hosts, Program, Running, Scratch, Stack, attached_mode, is_claimed, until, with_children, www,
 };
 
+/// Opens a connection, says so, and reads until it ends; then it says how.
+const READER: &str = "
+import socket, sys
+peer = socket.create_connection((sys.argv[1], int(sys.argv[2])))
+print('reading', flush=True)
+try:
+    print(peer.recv(1))
+except OSError as error:
+    print(type(error).__name__)
+";
+
 /// Opens a connection (or waits for one, given `listen`), says so, and after a line on its standard input sends until
 /// that fails, and says how.
 const TALKER: &str = "
@@ -37,9 +48,9 @@ fn talker(role: &str, ip: impl ToString, port: u16) -> (Program, UnixStream) {
     (Program::new(argv).stdin(OwnedFd::from(theirs)), ours)
 }
 
-/// Lets the talker go on after its peer has died, and insists that it hears of that from the kernel's RST.
-fn hears_of_the_death(talker: Running, mut steps: UnixStream, dead: &Host) {
-    let resets = dead.kernel_tcp().resets_out;
+/// Lets the talker go on after its peer has died, and insists that it hears of that from the kernel's RST: before, there were
+/// `resets`.
+fn hears_of_the_death(talker: Running, mut steps: UnixStream, dead: &Host, resets: u64) {
     steps.write_all(b"\n").expect("the talker reads");
     let answer = talker.wait().succeeded().text();
     assert!(answer.contains("ConnectionResetError") || answer.contains("BrokenPipeError"), "{answer}");
@@ -60,8 +71,27 @@ fn a_killed_server_resets_its_connections() {
         let talker = program.start(&hosts.peer).says("talking");
         assert!(hosts.ours.kernel_tcp().is_silent());
         // Dropping it kills the whole group, nginx's worker included.
+        let resets = hosts.ours.kernel_tcp().resets_out;
         drop(running);
-        hears_of_the_death(talker, steps, &hosts.ours);
+        hears_of_the_death(talker, steps, &hosts.ours, resets);
+        is_left_clean(&hosts.ours);
+    }
+}
+
+#[test]
+fn who_only_reads_from_a_killed_server_hears_of_it() {
+    let files = Scratch::new();
+    for family in Family::ALL {
+        let hosts = Hosts::new();
+        let running = REDIS.start(&hosts.ours, family, Stack::Preloaded, &files);
+        let (ip, port) = (hosts.ours.address(family).to_string(), REDIS.port.to_string());
+        let reader = || Program::new(["/usr/bin/python3", "-c", READER, &ip, &port]).start(&hosts.peer).says("reading");
+        let readers = [reader(), reader(), reader()];
+        assert!(hosts.ours.kernel_tcp().is_silent());
+        drop(running);
+        for reader in readers {
+            assert_eq!(reader.wait().succeeded().text(), "reading\nConnectionResetError\n");
+        }
         is_left_clean(&hosts.ours);
     }
 }
@@ -76,8 +106,9 @@ fn a_killed_client_resets_its_connection() {
         let client = program.on(Stack::Preloaded).start(&hosts.ours).says("talking");
         let listening = listening.says("talking");
         assert!(hosts.ours.kernel_tcp().is_silent());
+        let resets = hosts.ours.kernel_tcp().resets_out;
         drop(client);
-        hears_of_the_death(listening, steps, &hosts.ours);
+        hears_of_the_death(listening, steps, &hosts.ours, resets);
         is_left_clean(&hosts.ours);
     }
 }

@@ -7,6 +7,7 @@ pub mod interface;
 pub(crate) mod lent_socket;
 pub mod loopback;
 pub mod netlink;
+pub mod register;
 pub mod steer;
 mod sys;
 mod umem;

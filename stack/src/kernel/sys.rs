@@ -2,8 +2,9 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 /// An fd of ours, closed by the system call itself: the hook of close(2) keeps fds of ours open.
 pub(super) struct OwnFd(pub RawFd);
@@ -46,12 +47,67 @@ pub(super) fn wake_rx(fd: RawFd) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_recvfrom, fd, nothing, 0, libc::MSG_DONTWAIT, nobody, no_len) }).map(drop)
 }
 
-/// sendto(2) of an empty datagram to an address, without waiting.
-pub(super) fn send_empty<A>(fd: RawFd, address: &A) -> io::Result<()> {
+/// sendto(2) of a packet to an address, without waiting.
+pub(super) fn send_packet<A>(fd: RawFd, packet: &[u8], address: &A) -> io::Result<()> {
     let address_ptr: *const A = address;
-    let (nothing, len) = (ptr::null::<u8>(), size_of::<A>());
-    // SAFETY: the kernel reads `len` bytes of a live socket address, and no data.
-    check(unsafe { libc::syscall(libc::SYS_sendto, fd, nothing, 0, libc::MSG_DONTWAIT, address_ptr, len) }).map(drop)
+    let (packet_ptr, len) = (packet.as_ptr(), size_of::<A>());
+    // SAFETY: the kernel reads `packet.len()` live bytes, and `len` bytes of a live socket address.
+    let sent =
+        unsafe { libc::syscall(libc::SYS_sendto, fd, packet_ptr, packet.len(), libc::MSG_DONTWAIT, address_ptr, len) };
+    check(sent).map(drop)
+}
+
+/// The kernel's form of an address.
+pub(super) fn address_v4(address: Ipv4Addr, port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as libc::sa_family_t,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: address.to_bits().to_be() },
+        sin_zero: [0; 8],
+    }
+}
+
+/// The same for IPv6; `scope_id` is an interface's index, or 0.
+pub(super) fn address_v6(address: Ipv6Addr, port: u16, scope_id: u32) -> libc::sockaddr_in6 {
+    libc::sockaddr_in6 {
+        sin6_family: libc::AF_INET6 as libc::sa_family_t,
+        sin6_port: port.to_be(),
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: address.octets() },
+        sin6_scope_id: scope_id,
+    }
+}
+
+/// A file of zeroes in memory, which takes memory as it is written to: memfd_create(2).
+///
+/// # Errors
+/// `EFBIG`: RLIMIT_FSIZE forbids one of this length (ftruncate(2) would send SIGXFSZ).
+pub(super) fn memory_file(name: &CStr, len: usize) -> io::Result<OwnedFd> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit for the kernel to fill in.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) }.into())?;
+    if limit.rlim_cur < len as libc::rlim_t {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
+    let name_ptr = name.as_ptr();
+    // SAFETY: a live name that ends in a zero byte.
+    let fd = check(unsafe { libc::syscall(libc::SYS_memfd_create, name_ptr, libc::MFD_CLOEXEC) })?;
+    // SAFETY: the kernel has just made this fd, and nobody else knows its number.
+    let file = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+    // SAFETY: two numbers; no memory is touched.
+    check(unsafe { libc::syscall(libc::SYS_ftruncate, fd, len) })?;
+    Ok(file)
+}
+
+/// Maps a file of `len` bytes, to be written to and seen by whoever else maps or reads it, for the life of the process.
+pub(super) fn share(file: RawFd, len: usize) -> io::Result<NonNull<u8>> {
+    let (anywhere, access) = (ptr::null_mut(), libc::PROT_READ | libc::PROT_WRITE);
+    // SAFETY: a new mapping takes nobody's place.
+    let memory = unsafe { libc::mmap(anywhere, len, access, libc::MAP_SHARED, file, 0) };
+    match NonNull::new(memory) {
+        Some(memory) if memory.as_ptr() != libc::MAP_FAILED => Ok(memory.cast()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// ioctl(2) on a structure that the request reads and writes.

@@ -173,25 +173,8 @@ fn send_datagram((device, address): Key) -> io::Result<()> {
     let fd = socket.as_raw_fd();
     sys::set_option(fd, libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &device)?;
     match address {
-        IpAddr::V4(address) => sys::send_empty(
-            fd,
-            &libc::sockaddr_in {
-                sin_family: libc::AF_INET as libc::sa_family_t,
-                sin_port: DISCARD.to_be(),
-                sin_addr: libc::in_addr { s_addr: address.to_bits().to_be() },
-                sin_zero: [0; 8],
-            },
-        ),
-        IpAddr::V6(address) => sys::send_empty(
-            fd,
-            &libc::sockaddr_in6 {
-                sin6_family: libc::AF_INET6 as libc::sa_family_t,
-                sin6_port: DISCARD.to_be(),
-                sin6_flowinfo: 0,
-                sin6_addr: libc::in6_addr { s6_addr: address.octets() },
-                sin6_scope_id: device,
-            },
-        ),
+        IpAddr::V4(address) => sys::send_packet(fd, &[], &sys::address_v4(address, DISCARD)),
+        IpAddr::V6(address) => sys::send_packet(fd, &[], &sys::address_v6(address, DISCARD, device)),
     }
 }
 
