@@ -73,7 +73,7 @@ pub fn say(channel: RawFd, message: Message, fd: Option<RawFd>) -> Result<(), Er
 /// `EAGAIN`: none. `EPIPE`: the other side is gone, or says what nobody would.
 pub fn listen(channel: RawFd) -> Result<(Message, Option<RawFd>), Errno> {
     let mut bytes = [0; LEN];
-    let (len, fd) = sys::receive_with_fd(channel, &mut bytes)?;
+    let (len, fd) = sys::receive_with_fd(channel, &mut bytes, 0)?;
     let fd = fd.and_then(Result::ok);
     match Message::unpack(&bytes[..len]) {
         Some(message) => Ok((message, fd)),
@@ -97,7 +97,7 @@ pub fn answer(reply: RawFd, flow: RawFd) -> Result<(), Errno> {
 /// # Errors
 /// `EAGAIN`: not yet. `ECONNRESET`: there is no such flow any more, or nobody to answer.
 pub fn take_answer(reply: RawFd) -> Result<RawFd, Errno> {
-    match sys::receive_with_fd(reply, &mut [0]) {
+    match sys::receive_with_fd(reply, &mut [0], 0) {
         Ok((_, Some(Ok(flow)))) => Ok(flow),
         Err(Errno::EAGAIN) => Err(Errno::EAGAIN),
         _ => Err(Errno::ECONNRESET),

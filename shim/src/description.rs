@@ -112,10 +112,10 @@ pub enum Standing {
 pub enum Shadow {
     /// The application's own, bound to the flow's port, which it reserves.
     Bound,
-    /// A placeholder on which nothing has changed.
+    /// A placeholder, which is no flow's own.
     Placeholder,
-    /// A placeholder that remembers something (an option, a copy of its fd): not to be used again.
-    Altered,
+    /// One of its own, which remembers options.
+    Own,
 }
 
 /// A listening socket. Its shadow listens in the kernel.

@@ -25,8 +25,6 @@ pub enum Entry {
     OldEpoll(Key),
     /// A flow of a process before this one: the key of what is known of it.
     Inherited(Key),
-    /// A placeholder that waits to be used. The application does not know of it.
-    Pooled,
     /// An fd of our own (a ring, a map). The application does not know of it.
     Internal,
 }
@@ -42,11 +40,10 @@ const _: () = assert!(FDS_MAX <= 1 << INDEX_BITS);
 
 const KIND_SOCKET: u64 = 1 << KIND_SHIFT;
 const KIND_EPOLL: u64 = 2 << KIND_SHIFT;
-const KIND_POOLED: u64 = 3 << KIND_SHIFT;
-const KIND_INTERNAL: u64 = 4 << KIND_SHIFT;
-const KIND_INHERITED: u64 = 5 << KIND_SHIFT;
-const KIND_DATAGRAM: u64 = 6 << KIND_SHIFT;
-const KIND_OLD_EPOLL: u64 = 7 << KIND_SHIFT;
+const KIND_INTERNAL: u64 = 3 << KIND_SHIFT;
+const KIND_INHERITED: u64 = 4 << KIND_SHIFT;
+const KIND_DATAGRAM: u64 = 5 << KIND_SHIFT;
+const KIND_OLD_EPOLL: u64 = 6 << KIND_SHIFT;
 
 /// Zero is the kernel's, so that the table is made of untouched pages.
 static TABLE: [AtomicU64; FDS_MAX] = [const { AtomicU64::new(0) }; FDS_MAX];
@@ -62,7 +59,6 @@ impl Entry {
             Entry::Epoll(key) => KIND_EPOLL | key.to_bits(),
             Entry::OldEpoll(key) => KIND_OLD_EPOLL | key.to_bits(),
             Entry::Inherited(key) => KIND_INHERITED | key.to_bits(),
-            Entry::Pooled => KIND_POOLED,
             Entry::Internal => KIND_INTERNAL,
         }
     }
@@ -74,7 +70,6 @@ impl Entry {
             KIND_EPOLL => Some(Entry::Epoll(Key::from_bits(word & KEY_MASK))),
             KIND_OLD_EPOLL => Some(Entry::OldEpoll(Key::from_bits(word & KEY_MASK))),
             KIND_INHERITED => Some(Entry::Inherited(Key::from_bits(word & KEY_MASK))),
-            KIND_POOLED => Some(Entry::Pooled),
             KIND_INTERNAL => Some(Entry::Internal),
             _ => None,
         }
@@ -124,7 +119,7 @@ pub fn serve(fd: c_int) -> Option<Result<Key, Errno>> {
             None
         }
         // Our own libraries use them.
-        Entry::Pooled | Entry::Internal => (!thread::is_inside()).then_some(Err(Errno::EBADF)),
+        Entry::Internal => (!thread::is_inside()).then_some(Err(Errno::EBADF)),
     }
 }
 
@@ -159,7 +154,7 @@ pub fn epoll(fd: c_int) -> Option<Result<Key, Errno>> {
 
 /// Whether the application must be told that `fd` is not open.
 pub fn is_hidden(fd: RawFd) -> bool {
-    matches!(get(fd), Some(Entry::Pooled | Entry::Internal))
+    get(fd) == Some(Entry::Internal)
 }
 
 /// Whether `fd` is small enough for the table.
@@ -239,7 +234,7 @@ mod tests {
         let entries = keys.iter().flat_map(|&key| {
             [Entry::Socket(key), Entry::Datagram(key), Entry::Epoll(key), Entry::Inherited(key), Entry::OldEpoll(key)]
         });
-        for entry in entries.chain([Entry::Pooled, Entry::Internal]) {
+        for entry in entries.chain([Entry::Internal]) {
             assert_eq!(Entry::unpack(entry.pack()), Some(entry));
         }
         assert_eq!(Entry::unpack(0), None);
@@ -272,7 +267,7 @@ mod tests {
     #[test]
     fn a_range_lists_what_is_ours_in_it() {
         for fd in [1_000_100, 1_000_102, 1_000_104] {
-            set(fd, Entry::Pooled);
+            set(fd, Entry::Internal);
         }
         let listed: Vec<RawFd> = ours_in(1_000_101..=1_000_104).map(|(fd, _)| fd).collect();
         assert_eq!(listed, [1_000_102, 1_000_104]);

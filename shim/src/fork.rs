@@ -204,10 +204,16 @@ fn inherit(world: &mut World, channels: Channels) {
         let Ok(description) = world.description(key) else { continue };
         description.sleepers.clear();
         description.watches.clear();
-        if let Role::Flow(_) = description.role {
-            let fds = std::mem::take(&mut description.fds);
-            world.inheritance.add(parent, key.to_bits(), &fds);
-            world.descriptions.remove(key);
-        }
+    }
+    part_with_flows(world, parent);
+}
+
+/// What were flows of this process are `owner`'s, to be asked for; without one they are lost.
+pub fn part_with_flows(world: &mut World, owner: Option<Key>) {
+    for key in world.flows() {
+        let Ok(description) = world.description(key) else { continue };
+        let fds = std::mem::take(&mut description.fds);
+        world.inheritance.add(owner, key.to_bits(), &fds);
+        world.descriptions.remove(key);
     }
 }

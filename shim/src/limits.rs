@@ -52,13 +52,6 @@ pub const PASSED_MAX: usize = 128;
 /// As said.
 pub const PASSED_LEN_MAX: usize = 256;
 
-/// Placeholders made at once: enough to make their system calls rare, few enough not to use up a small
-/// RLIMIT_NOFILE or the numbers that fit in an fd_set.
-pub const PLACEHOLDER_BATCH: usize = 32;
-
-/// Placeholders kept for reuse; beyond that, close(2) really closes.
-pub const PLACEHOLDERS_MAX: usize = 256;
-
 /// Ports kept reserved in the kernel for flows that the application has closed and the stack has not finished: each is an
 /// fd of the process, which may have 1,024. Beyond that the kernel may give a port away early, and has its packets.
 pub const LINGERING_MAX: usize = 128;

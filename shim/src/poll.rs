@@ -98,7 +98,7 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
         (fd.revents, kernel.fd, kernel.events) = (0, fd.fd, fd.events);
         match fd_table::get(fd.fd) {
             None => {}
-            Some(Entry::Pooled | Entry::Internal) => {
+            Some(Entry::Internal) => {
                 kernel.fd = -1;
                 fd.revents = POLLNVAL;
             }

@@ -30,6 +30,7 @@ pub fn leave_behind(mut world: Inside) -> Result<(), Errno> {
     share_with_child(false).map_err(failed)?;
     is_successor?;
     fork::leave_stack(&mut world);
+    fork::part_with_flows(&mut world, None);
     Ok(())
 }
 

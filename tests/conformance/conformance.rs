@@ -201,6 +201,7 @@ programs! {
     descriptors,
     disconnect,
     dual,
+    endings,
     epoll,
     every_option,
     fields,

@@ -2,6 +2,7 @@
 // they share.
 #include "case.h"
 
+#include <sys/resource.h>
 #include <sys/syscall.h>
 
 static void flags(void)
@@ -75,8 +76,7 @@ static void replaced(void)
 	TRY(write(target, "x", 1));
 }
 
-// What was a flow's number is nothing, and may then be something else's. On the kernel it is the lowest free one again at
-// once; the library may keep it for the next flow, so the pipe has its numbers before.
+// What was a flow's number is nothing, and may then be something else's.
 static void used_again(void)
 {
 	char byte = 0;
@@ -108,6 +108,65 @@ static void used_again(void)
 	TRY(recv(fresh, &byte, 1, 0));
 	TRY(dup2(fresh, fd) == fd);
 	TRY(recv(fd, &byte, 1, 0));
+}
+
+// The lowest free number, and what there is when none is.
+static void numbers(void)
+{
+	struct rlimit before, few;
+	int waiting = listener(), gap = dup(0), lowest, flag = O_NONBLOCK;
+	getrlimit(RLIMIT_NOFILE, &before);
+	for (int round = 0; round < 2; round++) {
+		tell();
+		TRY(accept(waiting, NULL, NULL));
+	}
+	TRY(close(gap));
+	tell();
+	TRY(accept(waiting, NULL, NULL) == gap);
+	TRY(fcntl(gap, F_SETFL, flag));
+	TRY(fcntl(waiting + 2, F_GETFL));
+	say_echo("the gap's", gap);
+	lowest = dup(0);
+	few = before;
+	few.rlim_cur = lowest;
+	TRY(close(lowest));
+	TRY(setrlimit(RLIMIT_NOFILE, &few));
+	tell();
+	wait_for(waiting, POLLIN);
+	TRY(accept(waiting, NULL, NULL));
+	TRY(dup(0));
+	TRY(close(gap));
+	TRY(accept(waiting, NULL, NULL) == gap);
+	say_echo("the one that had to wait", gap);
+	TRY(dup(gap));
+	TRY(setrlimit(RLIMIT_NOFILE, &before));
+	// Each knows its own options, whatever they share.
+	int value = 8;
+	socklen_t len = sizeof value;
+	TRY(setsockopt(gap, IPPROTO_IP, IP_TOS, &value, sizeof value));
+	TRY(getsockopt(waiting + 2, IPPROTO_IP, IP_TOS, &value, &len));
+	TRY(value);
+	TRY(dup(gap) == lowest);
+	TRY(getsockopt(lowest, IPPROTO_IP, IP_TOS, &value, &len));
+	TRY(value);
+	say_echo("a copy", lowest);
+}
+
+static void numbers_peer(void)
+{
+	for (int round = 0; round < 4; round++) {
+		union address address = ours_at(PORT);
+		int fd = stream();
+		char bytes[4];
+		await();
+		TRY(connect(fd, &address.any, address_len));
+		pid_t pid = fork();
+		if (pid == 0) {
+			while (recv(fd, bytes, 4, MSG_WAITALL) == 4)
+				send(fd, bytes, 4, 0);
+			_exit(0);
+		}
+	}
 }
 
 static void ranges(void)
@@ -233,6 +292,7 @@ const struct test_case cases[] = {
 	{"copies", FLOW, copies, send_back},
 	{"replaced", FLOW, replaced, send_back},
 	{"used_again", FLOW, used_again, send_back},
+	{"numbers", SERVED, numbers, numbers_peer},
 	{"ranges", FLOW, ranges, send_back},
 	{"everything_closed", FLOW, everything_closed, send_back},
 	{"forked", FLOW, forked, send_back},

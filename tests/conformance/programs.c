@@ -163,6 +163,49 @@ static void passed_on(void)
 	join(pid);
 }
 
+// Several at once, looked at before they are taken.
+static void passed_on_together(void)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends))
+		give_up("socketpair");
+	struct iovec pieces[2] = {{"xy", 2}, {"z", 1}};
+	union { char bytes[CMSG_SPACE(2 * sizeof(int))]; struct cmsghdr header; } controls[2];
+	struct mmsghdr messages[2] = {0};
+	for (int at = 0; at < 2; at++)
+		messages[at].msg_hdr = (struct msghdr){.msg_iov = &pieces[at], .msg_iovlen = 1, .msg_control = &controls[at], .msg_controllen = sizeof controls[at]};
+	pid_t pid = child();
+	if (pid == 0) {
+		char bytes[2];
+		pieces[0].iov_base = pieces[1].iov_base = bytes;
+		TRY(recvmsg(ends[0], &messages[0].msg_hdr, MSG_PEEK | MSG_CMSG_CLOEXEC));
+		int fds[2];
+		memcpy(fds, CMSG_DATA(&controls[0].header), sizeof fds);
+		TRY(fcntl(fds[0], F_GETFD));
+		say_echo("the one that was looked at", fds[0]);
+		close(fds[0]), close(fds[1]);
+		messages[0].msg_hdr.msg_controllen = sizeof controls[0];
+		TRY(recvmmsg(ends[0], messages, 2, 0, NULL));
+		TRY(messages[1].msg_len);
+		memcpy(fds, CMSG_DATA(&controls[1].header), sizeof fds);
+		TRY(fcntl(fds[0], F_GETFD));
+		say_echo("the second message's", fds[0]);
+		say_names(fds[1]);
+		say_echo("its other one", fds[1]);
+		leave(7);
+	}
+	int fd = flow();
+	say_echo("the parent", fd);
+	for (int at = 0; at < 2; at++) {
+		int fds[2] = {fd, fd};
+		controls[at].header = (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fds)};
+		memcpy(CMSG_DATA(&controls[at].header), fds, sizeof fds);
+	}
+	TRY(sendmmsg(ends[1], messages, 2, 0));
+	TRY(close(fd));
+	join(pid);
+}
+
 static void adopted_anew(int waiting)
 {
 	int value;
@@ -223,6 +266,7 @@ const struct test_case cases[] = {
 	{"streams", FLOW, streams, send_back},
 	{"replaced", FLOW, replaced, replaced_peer},
 	{"passed_on", FLOW, passed_on, send_back},
+	{"passed_on_together", FLOW, passed_on_together, send_back},
 	{"adopted", MIXED, adopted, adopted_peer},
 	{0},
 };

@@ -5,7 +5,7 @@ use crate::description::{Description, Flow, Role, Shadow, Standing};
 use crate::sys::AddressBuffer;
 use crate::wait::{self, Patience};
 use crate::world::World;
-use crate::{admission, args, attach, fd_table, stats, sys};
+use crate::{admission, args, attach, escape, fd_table, stats, sys};
 use libc::{SOCK_CLOEXEC, SOCK_NONBLOCK, c_int};
 use stack::slab::Key;
 use stack::socket::{ListenerId, Socket};
@@ -35,6 +35,10 @@ pub fn accept(fd: RawFd, key: Key, peer: Answer, flags: c_int) -> Result<RawFd, 
         attach::attach_for(world, key);
         accept_either(world, fd, key, flags)
     })?;
+    if accepted.fd <= libc::STDERR_FILENO {
+        // The C library reads and writes the standard streams by itself.
+        escape::release(accepted.fd);
+    }
     if let (true, Some(address)) = (peer.is_wanted(), accepted.peer) {
         peer.write_address(address, accepted.family)?;
     }
@@ -79,7 +83,7 @@ fn accept_ours(world: &mut World, key: Key, id: ListenerId, flags: c_int) -> Res
     let fd = world.placeholders.take(family)?;
     let accepted = take_flow(world, key, id, fd, flags);
     if accepted.is_err() {
-        world.placeholders.give_back(fd, family);
+        sys::close(fd);
     }
     accepted
 }

@@ -23,7 +23,7 @@ pub fn changeable(fd: RawFd) -> Option<Entry> {
 /// # Errors
 /// `EBADF`: the application has no such fd. `EINTR`: a signal handler interrupted a call of ours.
 pub fn close(fd: RawFd, entry: Entry) -> Result<(), Errno> {
-    if matches!(entry, Entry::Pooled | Entry::Internal) {
+    if entry == Entry::Internal {
         return Err(Errno::EBADF);
     }
     let mut world = world::enter().map_err(|_| Errno::EINTR)?;
@@ -70,32 +70,29 @@ fn has_delivered(world: &mut World, key: Key) -> Result<(), Errno> {
 fn detach(world: &mut World, fd: RawFd, entry: Entry) {
     match entry {
         Entry::Socket(key) | Entry::Datagram(key) => {
-            if let Some(true) = forget_socket(world, fd, key) {
-                return;
-            }
+            forget_socket(world, fd, key);
         }
         Entry::Epoll(key) => forget_epoll(world, fd, key),
         Entry::OldEpoll(key) => world.old_sets.remove_fd(key, fd),
         Entry::Inherited(key) => world.inheritance.remove_fd(key, fd),
-        Entry::Pooled | Entry::Internal => return,
+        Entry::Internal => return,
     }
     fd_table::clear(fd);
     sys::close(fd);
 }
 
-/// Takes `fd` from its description, which ends with its last one. True if the fd was kept, as a placeholder.
-fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
-    let description = world.descriptions.get_mut(key)?;
+/// Takes `fd` from its description, which ends with its last one.
+fn forget_socket(world: &mut World, fd: RawFd, key: Key) {
+    let Some(description) = world.descriptions.get_mut(key) else { return };
     if description.fds == [fd] && children::take_over(world, key) {
-        return Some(false);
+        return;
     }
-    let description = world.descriptions.get_mut(key)?;
+    let Some(description) = world.descriptions.get_mut(key) else { return };
     description.fds.retain(|&other| other != fd);
     if !description.fds.is_empty() {
-        return Some(false);
+        return;
     }
-    let (reset, family) = (description.settings.linger_s == Some(0), description.family);
-    let mut is_kept = false;
+    let reset = description.settings.linger_s == Some(0);
     match &description.role {
         Role::Flow(flow) => {
             let (id, shadow) = (flow.id, flow.shadow);
@@ -104,7 +101,6 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
                 endpoints = stack.tcp_endpoints(id);
                 stack.tcp_close(id, reset);
             }
-            is_kept = shadow == Shadow::Placeholder;
             if shadow == Shadow::Bound
                 && let Some((local, _)) = endpoints
                 && let Ok(reservation) = sys::duplicate_high(fd)
@@ -129,10 +125,6 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) -> Option<bool> {
     }
     world.flush_reply();
     world.remove(key);
-    if is_kept {
-        world.placeholders.give_back(fd, family);
-    }
-    Some(is_kept)
 }
 
 fn forget_epoll(world: &mut World, fd: RawFd, key: Key) {
@@ -176,7 +168,7 @@ fn close_around_ours(first: u32, last: u32, flags: c_int) -> Result<(), Errno> {
 /// # Errors
 /// `EBADF`; what fcntl(2), F_DUPFD says.
 pub fn duplicate(fd: RawFd, entry: Entry, floor: libc::c_long, cloexec: bool) -> Result<RawFd, Errno> {
-    if matches!(entry, Entry::Pooled | Entry::Internal) {
+    if entry == Entry::Internal {
         return Err(Errno::EBADF);
     }
     let mut world = world::enter()?;
@@ -200,11 +192,6 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
         Entry::Socket(key) | Entry::Datagram(key) => {
             let Ok(description) = world.description(key) else { return };
             description.fds.push(copy);
-            if let Role::Flow(flow) = &mut description.role
-                && flow.shadow == Shadow::Placeholder
-            {
-                flow.shadow = Shadow::Altered;
-            }
         }
         Entry::Epoll(key) => {
             let Some(set) = world.sets.get_mut(key) else { return };
@@ -212,7 +199,7 @@ fn attach_copy(world: &mut World, copy: RawFd, entry: Entry, is_placeholder: boo
         }
         Entry::OldEpoll(key) => world.old_sets.add_fd(key, copy),
         Entry::Inherited(key) => world.inheritance.add_fd(key, copy),
-        Entry::Pooled | Entry::Internal => return,
+        Entry::Internal => return,
     }
     match is_placeholder {
         true => fd_table::set_placeholder(copy, entry, cloexec),
@@ -243,12 +230,7 @@ pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
     let cloexec = flags & libc::O_CLOEXEC != 0;
     let kernel_flags = if is_placeholder { flags | libc::O_CLOEXEC } else { flags };
     match target {
-        Some(Entry::Pooled) => world.placeholders.forget(to),
-        // A placeholder that is kept would keep the number: so it is not kept.
-        Some(Entry::Socket(key) | Entry::Datagram(key)) => {
-            alter(&mut world, key);
-            forget_socket(&mut world, to, key);
-        }
+        Some(Entry::Socket(key) | Entry::Datagram(key)) => forget_socket(&mut world, to, key),
         Some(Entry::Epoll(key)) => forget_epoll(&mut world, to, key),
         Some(Entry::OldEpoll(key)) => world.old_sets.remove_fd(key, to),
         Some(Entry::Inherited(key)) => world.inheritance.remove_fd(key, to),
@@ -260,14 +242,4 @@ pub fn replace(fd: RawFd, to: RawFd, flags: c_int) -> Result<RawFd, Errno> {
         attach_copy(&mut world, to, entry, is_placeholder, cloexec);
     }
     Ok(to)
-}
-
-/// The placeholder behind a socket is not to be used again.
-pub fn alter(world: &mut World, key: Key) {
-    if let Ok(description) = world.description(key)
-        && let Role::Flow(flow) = &mut description.role
-        && flow.shadow == Shadow::Placeholder
-    {
-        flow.shadow = Shadow::Altered;
-    }
 }

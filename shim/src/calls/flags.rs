@@ -33,7 +33,7 @@ pub fn control(fd: RawFd, entry: Entry, command: c_int, argument: c_long) -> Res
             inherited::obtain(key);
             return Ok(None);
         }
-        Entry::Pooled | Entry::Internal => return Err(Errno::EBADF),
+        Entry::Internal => return Err(Errno::EBADF),
     };
     match command {
         libc::F_GETFD => Ok(fd_table::placeholder_cloexec(fd).map(|on| if on { FD_CLOEXEC } else { 0 })),

@@ -4,13 +4,13 @@
 //! a way that the stack has not, a socket stays the kernel's, if it comes before connect(2) or listen(2); on a connection it
 //! is refused, as by a kernel that was built without it.
 
-use super::{duplicate, option};
+use super::option;
 use crate::args;
 use crate::description::{Description, Role, Shadow};
 use crate::limits::{PASSED_LEN_MAX, PASSED_MAX};
 use crate::log::warn_once;
 use crate::world::World;
-use crate::{stats, sys};
+use crate::{placeholder, stats, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -164,7 +164,6 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
     if let (libc::SOL_SOCKET, libc::SO_BINDTODEVICE | libc::SO_BINDTOIFINDEX) = name {
         description.device = sys::bound_device(fd);
     }
-    duplicate::alter(world, key);
     if is_followed(name) {
         follow(world, fd, key, name, value)?;
     }
@@ -214,7 +213,17 @@ pub fn keep_followed(tcp: &mut TcpOptions, name: Name, number: c_int, is_default
 }
 
 /// Lays on a connection's placeholder what its listener has handed down: before the kernel's socket is asked.
+///
+/// # Errors
+/// What socket(2) says.
 pub fn lay(world: &mut World, key: Key) -> Result<(), Errno> {
+    let description = world.description(key)?;
+    if let Role::Flow(flow) = &mut description.role
+        && flow.shadow == Shadow::Placeholder
+    {
+        placeholder::part(&description.fds, description.family)?;
+        flow.shadow = Shadow::Own;
+    }
     let Description { role, passed, fds, .. } = world.description(key)?;
     let is_placeholder = match role {
         Role::Flow(flow) => flow.shadow != Shadow::Bound,
@@ -232,7 +241,6 @@ pub fn lay(world: &mut World, key: Key) -> Result<(), Errno> {
     // Which is not handed down, but follows from IP_TOS.
     let _ = sys::set_option(fd, PRIORITY.0, PRIORITY.1, &0u32.to_ne_bytes());
     passed.is_laid = true;
-    duplicate::alter(world, key);
     Ok(())
 }
 

@@ -54,7 +54,7 @@ export! {
             Entry::Socket(socket) => socket,
             Entry::Datagram(socket) => datagram::used(fd, socket)?,
             Entry::Inherited(_) => return None,
-            Entry::OldEpoll(_) | Entry::Pooled | Entry::Internal => return ret::status(Err(Errno::EBADF)),
+            Entry::OldEpoll(_) | Entry::Internal => return ret::status(Err(Errno::EBADF)),
             Entry::Epoll(set) => {
                 epoll::note_nested(set);
                 return None;

@@ -1,6 +1,6 @@
 //! recvmsg(2), sendmsg(2), and their variants for several messages.
 
-use super::either::{self, Moved, Socket, either, moved};
+use super::either::{self, Moved, Socket, moved};
 use crate::calls::{datagram, receive, send};
 use crate::limits::IOVECS_MAX;
 use crate::message::{Incoming, Outgoing};
@@ -58,6 +58,31 @@ unsafe fn may_bring_rights(message: *const msghdr) -> bool {
     // SAFETY: `value` looks whether it is there.
     let has_room = unsafe { args::value(message) }.is_ok_and(|message| message.msg_controllen > 0);
     has_room && fork::is_served() && !thread::is_inside()
+}
+
+/// As `receive_rights`, for several.
+///
+/// # Safety
+/// As for `receive_message`, for each of `count` messages.
+unsafe fn receive_many_rights(
+    fd: c_int,
+    messages: *mut mmsghdr,
+    count: c_uint,
+    flags: c_int,
+    timeout: *mut timespec,
+) -> Option<Result<c_int, Errno>> {
+    let header = |at| header_of(messages.wrapping_add(at));
+    // SAFETY: `value` looks whether it is there.
+    let has_room = |at| unsafe { args::value(header(at)) }.is_ok_and(|message| message.msg_controllen > 0);
+    if !(0..(count as usize).min(IOVECS_MAX)).any(has_room) || !fork::is_served() || thread::is_inside() {
+        return None;
+    }
+    let received = sys::receive_messages(fd, messages, count, flags, timeout);
+    for at in 0..received.unwrap_or_default() {
+        // SAFETY: the caller's promise.
+        unsafe { rights(header(at)) }.into_iter().for_each(adopt::adopt);
+    }
+    Some(received.map(|count| count as c_int))
 }
 
 /// Sends a message; `more` will follow at once.
@@ -213,7 +238,14 @@ export! {
     fn recvmmsg(
         fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int, timeout: *mut timespec,
     ) -> c_int = libc::recvmmsg {
-        let socket = either!(fd);
+        let Some(socket) = either::socket(fd) else {
+            // SAFETY: recvmmsg(2): `messages` has `count` elements.
+            return ret::number(unsafe { receive_many_rights(fd, messages, count, flags, timeout)? });
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(errno) => return ret::number(Err(errno)),
+        };
         let start = clock::now();
         // SAFETY: recvmmsg(2): `timeout` is a time, if it is there.
         let limit = unsafe { args::timeout(timeout) };
@@ -229,7 +261,17 @@ export! {
 
     /// sendmmsg(2).
     fn sendmmsg(fd: c_int, messages: *mut mmsghdr, count: c_uint, flags: c_int) -> c_int = libc::sendmmsg {
-        let socket = either!(fd);
+        let Some(socket) = either::socket(fd) else {
+            for at in 0..(count as usize).min(IOVECS_MAX) {
+                // SAFETY: sendmmsg(2): `messages` has `count` elements.
+                unsafe { rights(header_of(messages.wrapping_add(at))) }.into_iter().for_each(escape::release);
+            }
+            return None;
+        };
+        let socket = match socket {
+            Ok(socket) => socket,
+            Err(errno) => return ret::number(Err(errno)),
+        };
         // SAFETY: sendmmsg(2): `messages` has `count` elements.
         ret::number(unsafe { send_messages(socket, messages, count as usize, flags) }.transpose()?)
     }

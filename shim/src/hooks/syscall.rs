@@ -12,14 +12,7 @@ use stack::Errno;
 fn is_ours(fd: c_long) -> bool {
     matches!(
         fd_table::get(fd as c_int),
-        Some(
-            Entry::Socket(_)
-                | Entry::Datagram(_)
-                | Entry::Epoll(_)
-                | Entry::OldEpoll(_)
-                | Entry::Inherited(_)
-                | Entry::Pooled
-        )
+        Some(Entry::Socket(_) | Entry::Datagram(_) | Entry::Epoll(_) | Entry::OldEpoll(_) | Entry::Inherited(_))
     )
 }
 

@@ -4,6 +4,7 @@
 //! then on the flow's fds are the kernel's, in this process too: who reads what, whether a read blocks, and when the
 //! last copy is closed is the kernel's to say, and a flow that is shared is shared as a socket of its own would be.
 
+mod bait;
 pub mod name;
 mod pump;
 pub mod question;
@@ -46,6 +47,8 @@ pub struct Relay {
     inward: Direction,
     /// From the other end to the peer.
     outward: Direction,
+    /// The flow has ended with an error, which is told once what came before it has been read.
+    is_lost: bool,
 }
 
 /// What becomes of the bytes that go one way.
@@ -167,7 +170,8 @@ fn make_pair(world: &mut World, key: Key) -> Result<[RawFd; 2], Errno> {
     let [end, other] = sys::socket_pair(SOCK_STREAM)?;
     let end = sys::move_high(end).inspect_err(|_| sys::close(other))?;
     let (address, len) = Name { family, local, remote }.format(sys::random());
-    let prepared = sys::bind(end, &address[..len]).and_then(|()| sys::set_nonblocking(other, nonblocking));
+    let prepared = sys::bind(end, &address[..len]).and_then(|()| bait::lay(end, other));
+    let prepared = prepared.and_then(|()| sys::set_nonblocking(other, nonblocking));
     let time = |name: c_int, timeout: Option<Duration>| match timeout {
         Some(timeout) => sys::set_option(other, SOL_SOCKET, name, Value::time(Some(timeout)).bytes()),
         None => Ok(()),
@@ -200,9 +204,11 @@ fn replace(world: &mut World, key: Key, end: RawFd, other: RawFd) -> Result<(), 
     world.announce(key, stack::Readiness::default());
     let description = world.description(key)?;
     description.fds.extend(shadow);
-    let (inward, outward) = (Direction::Open, Direction::Open);
+    let (inward, outward, is_lost) = (Direction::Open, Direction::Open, false);
     let rest = Vec::new();
-    description.role = Role::Relay(Relay { flow: id, end, kept: None, shadow, is_bound, born, rest, inward, outward });
+    let kept = None;
+    description.role =
+        Role::Relay(Relay { flow: id, end, kept, shadow, is_bound, born, rest, inward, outward, is_lost });
     Ok(())
 }
 
@@ -241,8 +247,7 @@ pub fn let_go(world: &mut World, key: Key) {
     }
 }
 
-/// Ends a relay: its flow is closed, by a RST if so wanted, and who still has a copy of the other end reads the end of the
-/// stream.
+/// Ends a relay: its flow is closed, by a RST if so wanted. Who still has a copy of the other end reads `ECONNRESET`.
 fn end(world: &mut World, key: Key, reset: bool) {
     let Ok(description) = world.description(key) else { return };
     let reset = reset || description.settings.linger_s == Some(0);

@@ -1,6 +1,6 @@
 //! Moving bytes between flows and their relays, both ways: what fits, and no more is taken than fits.
 
-use super::{Direction, Relay, end, question};
+use super::{Direction, Relay, bait, end, question};
 use crate::description::{Description, Role};
 use crate::limits::RELAY_PIECE_LEN;
 use crate::sys;
@@ -41,7 +41,10 @@ fn pump(world: &mut World, key: Key, buffer: &mut [u8]) {
         let stack = &mut network.stack;
         match relay.move_inward(stack, buffer).and_then(|()| relay.move_outward(stack, buffer)) {
             Ok(Some(asked)) => question::answer(world, key, asked),
-            Ok(None) if relay.is_abandoned() => return end(world, key, false),
+            Ok(None) if relay.is_over() => {
+                bait::remove(relay.end);
+                return end(world, key, false);
+            }
             Ok(None) => return,
             // Whoever closed it last had not read everything: as with a socket, the peer is told.
             Err(Errno::ECONNRESET) => return end(world, key, true),
@@ -55,6 +58,8 @@ impl Relay {
     fn move_inward(&mut self, stack: &mut Stack, buffer: &mut [u8]) -> Result<(), Errno> {
         while self.inward != Direction::Over {
             let len = match stack.tcp_peek(self.flow, buffer) {
+                // Who writes has heard of it first.
+                Ok(0) if self.is_lost => return Err(Errno::ECONNRESET),
                 Ok(0) => {
                     self.inward = Direction::Over;
                     // It can only fail when nobody is there to see it.
@@ -91,7 +96,7 @@ impl Relay {
                 match stack.tcp_send_part(self.flow, &self.rest, false) {
                     Ok(taken) => drop(self.rest.drain(..taken)),
                     Err(Errno::EAGAIN) => {}
-                    Err(errno) => return Err(errno),
+                    Err(errno) => return Ok(self.refuse(errno)),
                 }
                 if !self.rest.is_empty() {
                     return Ok(None);
@@ -100,17 +105,12 @@ impl Relay {
             let room = match stack.tcp_room(self.flow) {
                 Ok(room) => room.min(buffer.len()),
                 Err(Errno::EAGAIN) => 0,
-                Err(Errno::EPIPE) => {
-                    self.outward = Direction::Over;
-                    let _ = sys::shutdown(self.end, libc::SHUT_RD);
-                    return Ok(None);
-                }
-                Err(errno) => return Err(errno),
+                Err(errno) => return Ok(self.refuse(errno)),
             };
             if room == 0 {
                 return Ok(None);
             }
-            match sys::receive_with_fd(self.end, &mut buffer[..room]) {
+            match bait::look(self.end, &mut buffer[..room]) {
                 Ok((0, _)) => {
                     self.outward = Direction::Over;
                     if !sys::is_hung_up(self.end) {
@@ -119,6 +119,7 @@ impl Relay {
                 }
                 Ok((len, asked)) => {
                     self.rest.extend_from_slice(&buffer[..len - usize::from(asked.is_some())]);
+                    bait::take(self.end, &mut buffer[..len]);
                     // If its fd was lost, for want of a number, it is no question any more, and no byte of the flow's.
                     if let Some(Ok(asked)) = asked {
                         return Ok(Some(asked));
@@ -131,8 +132,19 @@ impl Relay {
         Ok(None)
     }
 
-    /// Whether the other end is closed, everywhere, and all that was written to it is on its way.
-    fn is_abandoned(&self) -> bool {
+    /// The flow takes no more. If it has failed, who reads is told, after what is still to be read.
+    fn refuse(&mut self, errno: Errno) -> Option<RawFd> {
+        self.is_lost = errno != Errno::EPIPE && self.inward != Direction::Over;
+        self.outward = Direction::Over;
+        self.rest.clear();
+        // It can only fail when nobody is there to see it.
+        let _ = sys::shutdown(self.end, libc::SHUT_RD);
+        None
+    }
+
+    /// Whether nothing comes any more, either way: both directions have ended, or the other end is closed everywhere and
+    /// all that was written to it is on its way.
+    fn is_over(&self) -> bool {
         self.outward == Direction::Over && sys::is_hung_up(self.end)
     }
 }
