@@ -1,7 +1,6 @@
 //! What a process says to the one that has the flows that it inherited: fixed messages over a socketpair that is made at
 //! fork(2), and closed by exec(2) and by the end of either.
 
-use crate::sys::SignalMask;
 use crate::wait::readable;
 use crate::{clock, sys};
 use stack::Errno;
@@ -124,7 +123,7 @@ pub fn await_message<T>(
         if left.is_zero() {
             return Err(Errno::ETIMEDOUT);
         }
-        let _ = sys::poll(&mut [readable(fd)], Some(left), SignalMask::NONE);
+        let _ = sys::poll(&mut [readable(fd)], Some(left));
     }
 }
 

@@ -11,7 +11,7 @@ use crate::description::{Description, Role, Watch};
 use crate::epoll_set::cookie::Cookie;
 use crate::epoll_set::{EpollSet, Item};
 use crate::fd_table::{self, Entry};
-use crate::held_signals::HeldSignals;
+use crate::interruption::Waiting;
 use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
 use crate::world::{self, Inside, World};
@@ -257,12 +257,12 @@ fn wait_in(
     timeout: Option<Duration>,
     mask: SignalMask,
 ) -> Result<usize, Errno> {
+    let waiting = Waiting::begin();
     let start = clock::now();
     thread::begin_wait(start);
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
     let mut may_spin = timeout != Some(Duration::ZERO);
     let mut entered = Some(world);
-    let mut held = None;
     loop {
         let mut world = entered.take().map_or_else(world::enter, Ok)?;
         let now = clock::now();
@@ -271,7 +271,7 @@ fn wait_in(
         let epfd = set.epfd;
         if set.is_kernel_next(now) {
             drop(world);
-            let theirs = ask_kernel(key, epfd, &mut events, ONCE, mask)?.kept;
+            let theirs = ask_kernel(key, &mut events, |events| sys::look_in_epoll(epfd, events))?.kept;
             if theirs > 0 {
                 thread::end_wait();
                 return Ok(theirs);
@@ -284,20 +284,17 @@ fn wait_in(
             let asks = has_room && world.sets.get_mut(key).is_some_and(|set| set.is_time_to_ask(now));
             drop(world);
             thread::end_wait();
-            let asked =
-                if asks { ask_kernel(key, epfd, &mut events.behind(ours), ONCE, mask) } else { Ok(Asked::default()) };
+            let look = |events: &mut Room<epoll_event>| sys::look_in_epoll(epfd, events);
+            let asked = if asks { ask_kernel(key, &mut events.behind(ours), look) } else { Ok(Asked::default()) };
             // What was collected is not to be lost to an error.
             return Ok(ours + asked.unwrap_or_default().kept);
-        }
-        if timeout != Some(Duration::ZERO) {
-            held.get_or_insert_with(HeldSignals::hold);
         }
         if may_spin {
             let turns = world::turns();
             drop(world);
             let mut asked = Ok(Asked::default());
             may_spin = spin(turns, until, || {
-                asked = ask_kernel(key, epfd, &mut events, ONCE, mask);
+                asked = ask_kernel(key, &mut events, |events| sys::look_in_epoll(epfd, events));
                 asked != Ok(Asked::default())
             });
             match asked? {
@@ -311,15 +308,13 @@ fn wait_in(
         }
         let generation = world.sets.get_mut(key).ok_or(Errno::EBADF)?.begin_sleep();
         drop(world);
-        let asked = match timeout {
-            Some(Duration::ZERO) => ask_kernel(key, epfd, &mut events, timeout, mask),
-            _ => {
-                let mask = held.as_ref().map_or(mask, |held| held.mask(mask));
-                sleep_until(wake_at, |timeout| ask_kernel(key, epfd, &mut events, timeout, mask))
-            }
-        };
+        let asked = ask_kernel(key, &mut events, |events| match timeout {
+            Some(Duration::ZERO) => sys::look_in_epoll(epfd, events),
+            _ => sleep_until(wake_at, |timeout| sys::sleep_in_epoll(&waiting, epfd, events, timeout, mask)),
+        });
         world::enter_quietly().sets.get_mut(key).into_iter().for_each(|set| set.end_sleep(generation));
-        let is_over = until.is_some_and(|until| until <= clock::now());
+        let is_interrupted = waiting.take().is_some() || asked == Err(Errno::EINTR);
+        let is_over = is_interrupted || until.is_some_and(|until| until <= clock::now());
         match asked.map(|asked| asked.kept) {
             Ok(0) if !is_over => may_spin = true,
             Ok(0) | Err(Errno::EINTR) => {
@@ -327,7 +322,7 @@ fn wait_in(
                 world.turn(clock::now());
                 let ours = collect(&mut world, key, &mut events)?;
                 // What is there comes before a signal, as in the kernel.
-                return if ours > 0 { Ok(ours) } else { asked.map(|_| 0) };
+                return if ours > 0 || !is_interrupted { Ok(ours) } else { Err(Errno::EINTR) };
             }
             done => return done,
         }
@@ -351,9 +346,6 @@ fn collect(world: &mut World, key: Key, events: &mut Room<epoll_event>) -> Resul
     Ok(count)
 }
 
-/// Not to wait at all.
-const ONCE: Option<Duration> = Some(Duration::ZERO);
-
 /// What the real epoll instance has reported.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 struct Asked {
@@ -363,15 +355,13 @@ struct Asked {
     own: usize,
 }
 
-/// Waits in the real epoll instance, and keeps only what is the application's.
+/// Waits in the real epoll instance by `wait`, and keeps only what is the application's.
 fn ask_kernel(
     key: Key,
-    epfd: RawFd,
     events: &mut Room<epoll_event>,
-    timeout: Option<Duration>,
-    mask: SignalMask,
+    wait: impl FnOnce(&mut Room<epoll_event>) -> Result<usize, Errno>,
 ) -> Result<Asked, Errno> {
-    let count = sys::epoll_wait(epfd, events, timeout, mask)?;
+    let count = wait(events)?;
     // The kernel has written so many there.
     let events = events.first(count)?;
     let mut kept = 0;

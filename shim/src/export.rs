@@ -1,8 +1,8 @@
 //! Exporting a C function in front of the next definition of the same name: redhook, and a proof of the signature.
 
 use libc::{
-    c_char, c_int, c_void, clockid_t, epoll_event, nfds_t, pollfd, pthread_t, sigset_t, size_t, sockaddr, socklen_t,
-    ssize_t, timespec,
+    c_char, c_int, c_void, clockid_t, epoll_event, nfds_t, pollfd, pthread_t, sigaction, sighandler_t, sigset_t,
+    size_t, sockaddr, socklen_t, ssize_t, timespec,
 };
 
 /// Exports C functions. The body says what the function returns when it is ours, or `None` to pass through: then the
@@ -100,7 +100,7 @@ macro_rules! socket {
 }
 
 // What the libc crate lacks, as glibc's headers (bits/socket2.h, bits/unistd.h, bits/poll2.h, sys/epoll.h,
-// unistd.h, pthread.h) declare it. Those of pthread.h that end the thread unwind past us, as the C library's own calls do.
+// unistd.h, signal.h, pthread.h) declare it. Those of pthread.h that end the thread unwind past us, as the C library's own calls do.
 #[allow(missing_docs, clashing_extern_declarations)]
 unsafe extern "C" {
     pub fn __read_chk(fd: c_int, buf: *mut c_void, len: size_t, buf_len: size_t) -> ssize_t;
@@ -140,4 +140,12 @@ unsafe extern "C" {
     pub fn pthread_setcanceltype(kind: c_int, old: *mut c_int) -> c_int;
     pub fn pthread_testcancel();
     pub fn pthread_getcpuclockid(thread: pthread_t, clock: *mut clockid_t) -> c_int;
+    pub fn __sigaction(signal: c_int, action: *const sigaction, old: *mut sigaction) -> c_int;
+    pub fn bsd_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    pub fn ssignal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    pub fn sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    pub fn __sysv_signal(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    pub fn sigset(signal: c_int, handler: sighandler_t) -> sighandler_t;
+    pub fn sigignore(signal: c_int) -> c_int;
+    pub fn siginterrupt(signal: c_int, interrupts: c_int) -> c_int;
 }

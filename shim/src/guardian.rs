@@ -11,7 +11,7 @@
 
 use crate::limits::{GUARDIAN_BURST, GUARDIAN_PAUSES};
 use crate::relay::close_own;
-use crate::sys::{self, SignalMask};
+use crate::sys;
 use crate::wait::readable;
 use crate::{channel, fd_table};
 use fd_table::Entry;
@@ -86,7 +86,7 @@ fn os_error(errno: Errno) -> io::Error {
 pub fn guard() -> ! {
     sys::settle_apart(c"userstack");
     // It ends when the process does, or becomes another program.
-    let _ = sys::poll(&mut [readable(CHANNEL)], None, SignalMask::NONE);
+    let _ = sys::poll(&mut [readable(CHANNEL)], None);
     for pause in GUARDIAN_PAUSES {
         let mut is_anybody_left = false;
         each(|_| is_anybody_left = true);
@@ -121,5 +121,5 @@ fn each(mut visit: impl FnMut(&register::Entry)) {
 }
 
 fn sleep(length: Duration) {
-    let _ = sys::poll(&mut [], Some(length), SignalMask::NONE);
+    let _ = sys::poll(&mut [], Some(length));
 }

@@ -1,7 +1,5 @@
-//! Signals that come while a wait looks and spins, and not in the kernel: held back until it sleeps there, so that none is
-//! handled without the wait ending with EINTR, as signal(7) says.
+//! Signals that are held back for a short time: until a thread is started that shall have none, or a handler is changed.
 
-use crate::sys::SignalMask;
 use libc::sigset_t;
 use std::mem::zeroed;
 use std::ptr;
@@ -21,11 +19,6 @@ impl HeldSignals {
         // SAFETY: both are sigset_t.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, &mut before) };
         HeldSignals { before }
-    }
-
-    /// What a sleep is to let through: what the application gave, or what it had before.
-    pub fn mask(&self, given: SignalMask) -> SignalMask {
-        if given.0.is_null() { SignalMask(&self.before) } else { given }
     }
 }
 

@@ -9,7 +9,6 @@
 
 use crate::held_signals::HeldSignals;
 use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
-use crate::sys::SignalMask;
 use crate::wait::readable;
 use crate::{clock, fd_table, relay, sys, world};
 use fd_table::Entry;
@@ -127,7 +126,7 @@ fn pause(event: RawFd) {
         let left = end.map(|end| clock::until(now, end)).unwrap_or_default();
         let mut fds = [event, relays().unwrap_or(-1)].map(readable);
         // A wake-up from before cuts it short once, and does no harm.
-        let _ = sys::poll(&mut fds, Some(left), SignalMask::NONE);
+        let _ = sys::poll(&mut fds, Some(left));
         if fds[1].revents == 0 || left.is_zero() {
             break;
         }
@@ -156,7 +155,7 @@ fn drive(event: RawFd) {
             fds.extend(world.network.iter().flat_map(|network| network.rings()).map(readable));
         }
         drop(world);
-        let _ = sys::poll(&mut fds, timeout, SignalMask::NONE);
+        let _ = sys::poll(&mut fds, timeout);
     }
     sys::clear_event(event);
 }
@@ -184,6 +183,6 @@ pub fn deliver(limit: Duration, grace: Duration) {
         let until = crate::wait::earliest(end, stack.deadline()).unwrap_or(now);
         let mut fds: Vec<_> = world.network.iter().flat_map(|network| network.rings()).map(readable).collect();
         drop(world);
-        let _ = sys::poll(&mut fds, Some(clock::until(now, until)), SignalMask::NONE);
+        let _ = sys::poll(&mut fds, Some(clock::until(now, until)));
     }
 }

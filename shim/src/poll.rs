@@ -6,6 +6,7 @@ use crate::cancel::{self, CANCELLED};
 use crate::datagram::readiness_of;
 use crate::description::Role;
 use crate::fd_table::{self, Entry};
+use crate::interruption::Waiting;
 use crate::sys::SignalMask;
 use crate::wait::{Sleep, earliest, spin};
 use crate::world::{self, Inside, World};
@@ -39,6 +40,7 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
 }
 
 fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+    let waiting = Waiting::begin();
     let start = clock::now();
     thread::begin_wait(start);
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
@@ -78,10 +80,10 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         let wake_at = earliest(until, world.deadline());
         drop(world);
         sleep.fds.extend(kernel.iter().filter(|fd| fd.fd >= 0));
-        let woken = sleep.run(wake_at, mask);
+        let woken = sleep.run(&waiting, wake_at, mask);
         sleep.end(&mut world::enter_quietly(), sockets(fds));
         // What is there comes before a signal, as in the kernel: one more look.
-        is_interrupted = woken == Err(Errno::EINTR);
+        is_interrupted = waiting.take().is_some() || woken == Err(Errno::EINTR);
         may_spin = !is_interrupted;
     }
 }
@@ -137,7 +139,7 @@ fn ask_kernel(fds: &mut [pollfd], kernel: &mut [pollfd]) -> Result<usize, Errno>
     if kernel.iter().all(|fd| fd.fd < 0) {
         return Ok(0);
     }
-    let ready = sys::poll(kernel, Some(Duration::ZERO), SignalMask::NONE)?;
+    let ready = sys::poll(kernel, Some(Duration::ZERO))?;
     for (fd, kernel) in fds.iter_mut().zip(kernel) {
         if kernel.fd >= 0 {
             fd.revents |= kernel.revents;

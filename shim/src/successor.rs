@@ -7,7 +7,7 @@
 
 use crate::fd_table::{self, Entry};
 use crate::limits::{EXIT_GRACE, EXIT_WAIT_MAX};
-use crate::sys::{self, SignalMask};
+use crate::sys;
 use crate::wait::readable;
 use crate::world::{self, Inside, World};
 use crate::{clock, fork, keeper, log, relay, stats};
@@ -50,7 +50,7 @@ fn carry_on(mut world: Inside) -> ! {
         let timeout = world.deadline().map(|deadline| clock::until(now, deadline));
         let rings = world.network.iter().flat_map(|network| network.rings());
         let mut fds: Vec<_> = rings.chain(world.relays.fd()).map(readable).collect();
-        let _ = sys::poll(&mut fds, timeout, SignalMask::NONE);
+        let _ = sys::poll(&mut fds, timeout);
     }
     drop(world);
     keeper::deliver(EXIT_WAIT_MAX, EXIT_GRACE);

@@ -2,7 +2,7 @@
 
 use crate::args::Room;
 use crate::limits::ITEMS_MAX;
-use libc::{c_int, c_long, c_short, epoll_event, pollfd, sigset_t};
+use libc::{c_int, c_long, c_short, epoll_event, pollfd};
 use stack::Errno;
 use stack::kernel::high_fd_floor;
 use std::ffi::CStr;
@@ -11,12 +11,20 @@ use std::os::fd::RawFd;
 use std::ptr;
 use std::time::Duration;
 
-/// Makes a system call. Each argument is widened to a word, as the kernel takes it.
-macro_rules! call {
-    ($number:ident $(, $argument:expr)*) => {{
+/// A system call's arguments, each widened to a word, as the kernel takes it.
+macro_rules! words {
+    [$($argument:expr),*] => {{
         let mut arguments = [0; 6];
         let given = [$($argument as c_long),*];
         arguments[..given.len()].copy_from_slice(&given);
+        arguments
+    }};
+}
+
+/// Makes a system call.
+macro_rules! call {
+    ($number:ident $(, $argument:expr)*) => {{
+        let arguments = words![$($argument),*];
         // SAFETY: what the arguments point to lives until the call returns, and is as long as it says.
         outcome(unsafe { raw(libc::$number, arguments) })
     }};
@@ -24,12 +32,16 @@ macro_rules! call {
 
 mod process;
 mod rights;
+mod signal;
 
 pub use process::{open_own_library, settle_apart, start_orphan};
 pub use rights::{PassedFd, receive_message, receive_messages, receive_with_fd, send_with_fd};
+pub use signal::{
+    SignalMask, block_more, block_signals, queue_signal, raise_sigpipe, sleep_in_epoll, sleep_in_poll, unblock,
+};
 
 /// What the kernel returned: a negative number is an error's (syscalls(2)).
-fn outcome(answer: c_long) -> Result<usize, Errno> {
+pub fn outcome(answer: c_long) -> Result<usize, Errno> {
     usize::try_from(answer).map_err(|_| Errno(-answer as c_int))
 }
 
@@ -118,12 +130,6 @@ pub fn process_id() -> i32 {
 /// geteuid(2).
 pub fn user_id() -> u32 {
     call!(SYS_geteuid).map_or(0, |id| id as u32)
-}
-
-/// Sends SIGPIPE to this thread, as the kernel does.
-pub fn raise_sigpipe() {
-    let Ok(thread) = call!(SYS_gettid) else { return };
-    let _ = call!(SYS_tgkill, process_id(), thread, libc::SIGPIPE);
 }
 
 /// Random bytes, for what must not be guessed; at least their time of day before the kernel has any.
@@ -252,7 +258,7 @@ pub fn epoll_high() -> Result<RawFd, Errno> {
 /// Whether the other end of a socketpair is closed: EPOLLHUP.
 pub fn is_hung_up(fd: RawFd) -> bool {
     let mut fds = [pollfd { fd, events: 0, revents: 0 }];
-    poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE) == Ok(1) && fds[0].revents & libc::POLLHUP != 0
+    poll(&mut fds, Some(Duration::ZERO)) == Ok(1) && fds[0].revents & libc::POLLHUP != 0
 }
 
 /// fcntl(2).
@@ -325,47 +331,28 @@ fn timespec(timeout: Duration) -> libc::timespec {
     }
 }
 
-/// The length of the kernel's sigset_t, which is not that of the C library's.
-const KERNEL_SIGSET_LEN: usize = 8;
-
-/// A signal mask for the time of a wait, as the application gave it; null: none.
-#[derive(Debug, Clone, Copy)]
-pub struct SignalMask(pub *const sigset_t);
-
-impl SignalMask {
-    /// No mask.
-    pub const NONE: Self = SignalMask(ptr::null());
+/// epoll_wait(2) without waiting.
+pub fn look_in_epoll(epfd: RawFd, events: &mut Room<epoll_event>) -> Result<usize, Errno> {
+    call!(SYS_epoll_pwait, epfd, events.address(), events.len().min(ITEMS_MAX), 0, 0, 0)
 }
 
-/// epoll_pwait2(2): fills `events` and returns how many; without `timeout` it waits for ever.
-pub fn epoll_wait(
-    epfd: RawFd,
-    events: &mut Room<epoll_event>,
-    timeout: Option<Duration>,
-    mask: SignalMask,
-) -> Result<usize, Errno> {
-    let time = timeout.map(timespec);
-    let time = time.as_ref().map_or(ptr::null(), ptr::from_ref);
-    call!(SYS_epoll_pwait2, epfd, events.address(), events.len().min(ITEMS_MAX), time, mask.0, KERNEL_SIGSET_LEN)
-}
-
-/// The same for events of our own, without waiting.
+/// The same for events of our own.
 pub fn epoll_look(epfd: RawFd, events: &mut [epoll_event]) -> Result<usize, Errno> {
     call!(SYS_epoll_pwait, epfd, events.as_mut_ptr(), events.len(), 0, 0, 0)
 }
 
 /// ppoll(2): returns how many of `fds` have something to say; without `timeout` it waits for ever.
-pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>) -> Result<usize, Errno> {
     // The kernel writes the time that is left.
     let mut time = timeout.map(timespec);
     let time = time.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
-    call!(SYS_ppoll, fds.as_mut_ptr(), fds.len(), time, mask.0, KERNEL_SIGSET_LEN)
+    call!(SYS_ppoll, fds.as_mut_ptr(), fds.len(), time, 0, 0)
 }
 
 /// Which of `events` are true of an fd now, and of those that are always asked for.
 pub fn look(fd: RawFd, events: c_short) -> c_short {
     let mut fds = [pollfd { fd, events, revents: 0 }];
-    poll(&mut fds, Some(Duration::ZERO), SignalMask::NONE).map_or(0, |_| fds[0].revents)
+    poll(&mut fds, Some(Duration::ZERO)).map_or(0, |_| fds[0].revents)
 }
 
 /// Whether one fd is readable now.
@@ -392,39 +379,6 @@ pub fn is_word_writable(address: usize) -> bool {
     const OR_NOTHING: c_int = 2 << 28;
     let (wake, other) = (libc::FUTEX_WAKE_OP | libc::FUTEX_PRIVATE_FLAG, 0u32);
     call!(SYS_futex, &raw const other, wake, 0, 0, address, OR_NOTHING) != Err(Errno::EFAULT)
-}
-
-/// Whether the application has a handler for a signal.
-pub fn is_handled(signal: c_int) -> bool {
-    // SAFETY: all zeroes is a sigaction.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    // SAFETY: it only reads the present action into `action` (sigaction(2)).
-    let failed = unsafe { libc::sigaction(signal, ptr::null(), &mut action) } != 0;
-    !failed && action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN
-}
-
-/// Whether a system call that a signal interrupted is to be started again (signal(7)).
-///
-/// Nobody says which signal it was; so it is when every handler of the process was installed with SA_RESTART.
-pub fn handlers_restart() -> bool {
-    (1..=libc::SIGRTMAX()).all(|signal| {
-        // SAFETY: all zeroes is a sigaction.
-        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-        // SAFETY: it only reads the present action into `action` (sigaction(2)).
-        let failed = unsafe { libc::sigaction(signal, ptr::null(), &mut action) } != 0;
-        let is_handled = action.sa_sigaction != libc::SIG_DFL && action.sa_sigaction != libc::SIG_IGN;
-        failed || !is_handled || action.sa_flags & libc::SA_RESTART != 0
-    })
-}
-
-/// Blocks every signal in this thread, for good.
-pub fn block_signals() {
-    // SAFETY: all zeroes is a sigset_t.
-    let mut all: sigset_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `all` is a sigset_t.
-    unsafe { libc::sigfillset(&mut all) };
-    // SAFETY: as above; the mask of before is not asked for.
-    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut()) };
 }
 
 /// Ends the process, past every hook and handler.

@@ -6,6 +6,7 @@
 
 use crate::cancel::{self, CANCELLED};
 use crate::description::{Description, Role};
+use crate::interruption::{Handled, Waiting, is_signal_pending};
 use crate::limits::{BLIND_SLEEP_MAX, SPIN_LOOK_PERIOD, WAKE_COST};
 use crate::sys::SignalMask;
 use crate::waker::WakerId;
@@ -112,6 +113,7 @@ fn wait<T>(
     limit: Option<Duration>,
     mut attempt: impl FnMut(&mut World) -> Result<T, Errno>,
 ) -> Result<T, Errno> {
+    let waiting = Waiting::begin();
     let start = clock::now();
     thread::begin_wait(start);
     let until = limit.and_then(|limit| clock::after(start, limit));
@@ -143,10 +145,12 @@ fn wait<T>(
         }
         drop(world);
         sleep.fds.extend(patience.shadow.map(readable));
-        let woken = sleep.run(earliest(until, deadline), SignalMask::NONE);
+        // What it says, the next look sees; and a handler that is none of the application's (setuid(2)'s) ends nothing.
+        let _ = sleep.run(&waiting, earliest(until, deadline), SignalMask::NONE);
         world = world::enter()?;
         sleep.end(&mut world, [key]);
-        if woken == Err(Errno::EINTR) && (limit.is_some() || !sys::handlers_restart()) {
+        // One with a time limit never begins again (signal(7)).
+        if waiting.take().is_some_and(|handled| handled == Handled::End || limit.is_some()) {
             world.turn(clock::now());
             return match attempt(&mut world) {
                 Err(Errno::EAGAIN) => Err(Errno::EINTR),
@@ -172,7 +176,7 @@ pub fn readable(fd: RawFd) -> pollfd {
 
 /// Spins for as long as this thread's recent waits have shown to be worth it, at most until `until`. True if there is
 /// something to look at: a frame, what another thread's turn has changed since `turns`, or what `look` has found; that
-/// is called at once, and every [`SPIN_LOOK_PERIOD`] from then on.
+/// is called at once, and every [`SPIN_LOOK_PERIOD`] from then on. A signal ends it.
 pub fn spin(turns: u64, until: Option<Instant>, mut look: impl FnMut() -> bool) -> bool {
     /// Looks at the rings between two looks at the clock.
     const RING_LOOKS: u32 = 16;
@@ -190,6 +194,9 @@ pub fn spin(turns: u64, until: Option<Instant>, mut look: impl FnMut() -> bool) 
             look_at = clock::after(now, SPIN_LOOK_PERIOD).unwrap_or(now);
         }
         for _ in 0..RING_LOOKS {
+            if is_signal_pending() {
+                return false;
+            }
             if world::is_rx_pending() || world::turns() != turns {
                 thread::set_spin_credit_us(spin_us_max);
                 return true;
@@ -240,9 +247,9 @@ impl Sleep {
     ///
     /// # Errors
     /// What ppoll(2) says: `EINTR`.
-    pub fn run(&mut self, until: Option<Instant>, mask: SignalMask) -> Result<usize, Errno> {
+    pub fn run(&mut self, waiting: &Waiting, until: Option<Instant>, mask: SignalMask) -> Result<usize, Errno> {
         let blind = self.waker.is_none().then(|| clock::after(clock::now(), BLIND_SLEEP_MAX)).flatten();
-        sleep_until(earliest(until, blind), |timeout| sys::poll(&mut self.fds, timeout, mask))
+        sleep_until(earliest(until, blind), |timeout| sys::sleep_in_poll(waiting, &mut self.fds, timeout, mask))
     }
 
     /// Ends it; `sockets` are the same as at its beginning.

@@ -9,12 +9,13 @@ use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
 use crate::inherited::Inheritance;
+use crate::interruption::Deferral;
 use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX};
 use crate::old_sets::OldSets;
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
 use crate::waker::Wakers;
-use crate::{children, clock, epoll, fd_table, keeper, stats, sys, thread};
+use crate::{children, clock, epoll, fd_table, keeper, signals, stats, sys, thread};
 use libc::c_int;
 use parking_lot::{Mutex, MutexGuard};
 use stack::slab::{Key, Slab};
@@ -94,13 +95,16 @@ pub struct Inside {
     pub disabled: Disabled,
 }
 
-/// This thread is inside for as long as this lives.
-struct Mark;
+/// This thread is inside for as long as this lives, and no handler of a signal runs in it.
+struct Mark {
+    _deferral: Deferral,
+}
 
 impl Mark {
     fn new() -> Self {
+        let deferral = Deferral::begin();
         thread::set_inside(true);
-        Mark
+        Mark { _deferral: deferral }
     }
 }
 
@@ -127,11 +131,12 @@ impl DerefMut for Inside {
 /// Takes the lock for a call of the application.
 ///
 /// # Errors
-/// `EAGAIN`: this thread has it already, and was interrupted by a signal whose handler calls in.
+/// `EAGAIN`: this thread has it already: the handler of a fault of its own calls in.
 pub fn enter() -> Result<Inside, Errno> {
     if thread::is_inside() {
         return Err(Errno::EAGAIN);
     }
+    signals::wrap_all();
     keeper::rouse();
     Ok(enter_quietly())
 }

@@ -205,6 +205,7 @@ programs! {
     epoll,
     every_option,
     fields,
+    handlers,
     input,
     looks,
     lowat,

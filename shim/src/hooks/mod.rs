@@ -15,6 +15,7 @@ mod poll;
 mod positioned;
 mod process;
 mod program;
+mod signal;
 mod socket;
 mod stream;
 mod syscall;
@@ -35,6 +36,7 @@ pub fn resolve() {
     process::resolve_forwards();
     program::resolve();
     program::resolve_forwards();
+    signal::resolve();
     socket::resolve();
     stream::resolve();
     stream::resolve_forwards();

@@ -1,7 +1,7 @@
 //! _exit(2), abort(3), vfork(2), and what gives up privileges: setuid(2) and its variants.
 
 use crate::export::{_Exit as exit_at_once, quick_exit as quick_exit_};
-use crate::{attach, exit, fork, sys};
+use crate::{attach, exit, fork, signals};
 use libc::{c_int, uid_t};
 
 /// What a function returns: a way to write `!`, which stable Rust has no other name for.
@@ -36,7 +36,7 @@ export! {
 
     /// abort(3): with a handler of the application's, which may not return here, nothing is closed for it.
     fn abort() -> Never = libc::abort {
-        if !sys::is_handled(libc::SIGABRT) {
+        if !signals::is_handled(libc::SIGABRT) {
             exit::leave();
         }
         None
