@@ -1,6 +1,7 @@
 //! Sockets that come from elsewhere: by exec(2) (systemd's, a server that renews itself) or by SCM_RIGHTS. One that listens,
 //! or is yet to become something, is served as if this process had made it; everything else is the kernel's.
 
+use crate::calls::bind::{self, Chosen};
 use crate::calls::{listen, option};
 use crate::description::{Description, Listener, Role, Settings};
 use crate::fd_table::{self, Entry};
@@ -70,6 +71,7 @@ fn take(world: &mut World, fd: RawFd, family: c_int, role: Role) {
     let Ok(key) = world.describe(family, role, nonblocking, Settings::default()) else { return };
     if let Ok(description) = world.description(key) {
         option::recall(description, |level, name, value| sys::option(fd, level, name, value).ok());
+        description.chosen = bind::bound(fd).map(Chosen::by).unwrap_or_default();
     }
     if listens {
         // accept(2) looks at the kernel's socket after the stack's own queue, and must not wait in it.

@@ -1,6 +1,7 @@
 //! A description: what the fds that dup(2) made of one socket share.
 
 use crate::admission::Admission;
+use crate::calls::bind::Chosen;
 use crate::calls::passed::Passed;
 use crate::datagram::Datagram;
 use crate::relay::Relay;
@@ -12,6 +13,7 @@ use stack::socket::tcp::TcpOptions;
 use stack::socket::{FlowId, ListenerId, Socket};
 use stack::stack::Stack;
 use stack::{Errno, Readiness};
+use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::time::Duration;
 
@@ -43,6 +45,10 @@ pub struct Description {
     pub error: Option<Errno>,
     /// It was shut down before it was a connection: the kernel knows what that makes it, and serves it from then on.
     pub is_shut: bool,
+    /// What bind(2) has chosen.
+    pub chosen: Chosen,
+    /// What getsockname(2) says while it is not bound again: what the connection that it was has left behind.
+    pub left: Option<SocketAddr>,
     /// The interface that it is bound to (SO_BINDTODEVICE), by its index.
     pub device: Option<u32>,
     /// Where epoll_ctl(2) has registered it.
@@ -152,6 +158,8 @@ impl Description {
             passed: Passed::default(),
             error: None,
             is_shut: false,
+            chosen: Chosen::default(),
+            left: None,
             device: None,
             watches: Vec::new(),
             sleepers: Vec::new(),
@@ -162,6 +170,7 @@ impl Description {
     pub fn renew(&mut self, family: c_int, role: Role, nonblocking: bool, settings: Settings) {
         (self.family, self.role, self.nonblocking, self.settings) = (family, role, nonblocking, settings);
         (self.passed, self.error, self.is_shut, self.device) = (Passed::default(), None, false, None);
+        (self.chosen, self.left) = (Chosen::default(), None);
         self.fds.clear();
         self.watches.clear();
         self.sleepers.clear();

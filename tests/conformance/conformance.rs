@@ -209,6 +209,7 @@ programs! {
     input,
     looks,
     lowat,
+    names,
     options,
     poll,
     processes,

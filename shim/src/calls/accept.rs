@@ -1,5 +1,6 @@
 //! accept(2): from the stack's accept queue, or from the kernel's.
 
+use super::bind::Chosen;
 use crate::args::Answer;
 use crate::description::{Description, Flow, Role, Shadow, Standing};
 use crate::sys::AddressBuffer;
@@ -89,8 +90,9 @@ fn accept_ours(world: &mut World, key: Key, id: ListenerId, flags: c_int) -> Res
 }
 
 fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_int) -> Result<Accepted, Errno> {
-    let Description { family, settings, passed, device, .. } = world.description(key)?;
+    let Description { family, settings, passed, device, chosen, .. } = world.description(key)?;
     let (family, mut settings, passed, device) = (*family, *settings, passed.handed_down(), *device);
+    let chosen = Chosen { port: false, ..*chosen };
     // What it took to be accepted does not pass on.
     settings.tcp.deferred_retries = 0;
     let stack = world.stack().ok_or(Errno::EAGAIN)?;
@@ -110,7 +112,7 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
         }
     };
     let description = world.description(accepted)?;
-    (description.passed, description.device) = (passed, device);
+    (description.passed, description.device, description.chosen) = (passed, device, chosen);
     description.fds.push(fd);
     if let Some(stack) = world.stack() {
         stack.set_token(Socket::Flow(flow), accepted.to_bits());

@@ -1,13 +1,13 @@
 //! connect(2): through an interface of ours, or handed to the kernel.
 
+use super::bind::{bound, reserve, unbind};
 use crate::attach::{self, Network};
 use crate::description::{Description, Flow, Role, Shadow, Standing};
 use crate::fd_table::{self, Entry};
-use crate::sys::{self, AddressBuffer};
+use crate::sys;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use crate::{args, clock, epoll};
-use libc::c_int;
+use crate::{clock, epoll};
 use stack::outside::Hop;
 use stack::slab::Key;
 use stack::socket::tcp::TcpState;
@@ -127,13 +127,18 @@ fn progress(world: &mut World, key: Key, id: FlowId) -> Result<(), Errno> {
     Err(cause.unwrap_or(Errno::ECONNABORTED))
 }
 
-/// Makes a connection a socket that may connect again; with `reset` its peer is told at once. The local port stays reserved.
+/// Makes a connection a socket that may be bound and connected again; with `reset` its peer is told at once.
 pub fn forget_flow(world: &mut World, key: Key, id: FlowId, reset: bool) -> Result<(), Errno> {
     let stack = world.stack().ok_or(Errno::EBADF)?;
     let had_ended = stack.tcp_state(id) == TcpState::Closed;
+    let local = stack.tcp_endpoints(id).map(|(local, _)| local);
     stack.tcp_close(id, reset);
     let description = world.description(key)?;
+    let was_bound = matches!(&description.role, Role::Flow(flow) if flow.shadow == Shadow::Bound);
     description.role = Role::Undecided;
+    if let Some(local) = local {
+        unbind(description, local, was_bound);
+    }
     // As Linux has it for who still waits (tcp_disconnect()).
     description.error = (!had_ended).then_some(Errno::ECONNRESET);
     let nonblocking = description.nonblocking;
@@ -224,22 +229,4 @@ fn this_host_if_any(remote: IpAddr, local: Option<IpAddr>) -> IpAddr {
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     }
-}
-
-/// Where the kernel's socket is bound: port 0 if it is not.
-fn bound(fd: RawFd) -> Result<SocketAddr, Errno> {
-    let mut name: AddressBuffer = [0; size_of::<AddressBuffer>()];
-    let len = sys::socket_name(fd, &mut name)?;
-    let name = args::parse_address(&name[..len]).ok_or(Errno::EAFNOSUPPORT)?;
-    Ok(SocketAddr::new(name.ip().to_canonical(), name.port()))
-}
-
-/// Reserves the local port in the kernel: the application's, or one that the kernel picks.
-fn reserve(fd: RawFd, family: c_int, bound: SocketAddr, source: IpAddr) -> Result<SocketAddr, Errno> {
-    if bound.port() != 0 {
-        return Ok(SocketAddr::new(source, bound.port()));
-    }
-    let (address, len) = args::format_address(SocketAddr::new(source, 0), family);
-    sys::bind(fd, &address[..len])?;
-    self::bound(fd)
 }

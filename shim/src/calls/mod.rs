@@ -1,6 +1,7 @@
 //! What the socket calls do, once a hook has found the socket in the fd table.
 
 pub mod accept;
+pub mod bind;
 pub mod connect;
 pub mod datagram;
 pub mod duplicate;

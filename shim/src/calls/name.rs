@@ -1,5 +1,6 @@
 //! getsockname(2) and getpeername(2).
 
+use super::bind;
 use crate::args::Answer;
 use crate::description::Role;
 use crate::relay::name::Name;
@@ -41,6 +42,11 @@ pub fn name(key: Key, end: End, to: Answer) -> Result<Option<()>, Errno> {
     let mut world = world::enter()?;
     let description = world.description(key)?;
     let family = description.family;
+    if let (Role::Undecided, End::Local, Some(left)) = (&description.role, end, description.left) {
+        let bound = description.fds.first().map_or(Err(Errno::EBADF), |&fd| bind::bound(fd));
+        drop(world);
+        return if bound?.port() != 0 { Ok(None) } else { to.write_address(left, family).map(Some) };
+    }
     let id = match &description.role {
         Role::Undecided | Role::Listener(_) | Role::Relay(_) | Role::Datagram(_) => return Ok(None),
         Role::Flow(flow) => flow.id,

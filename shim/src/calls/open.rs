@@ -8,7 +8,6 @@ use libc::{
     AF_INET, AF_INET6, AF_XDP, IPPROTO_TCP, IPPROTO_UDP, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, c_int,
 };
 use stack::Errno;
-use stack::slab::Key;
 use std::os::fd::RawFd;
 
 /// socket(2), or `None` when the kernel is to do it. A TCP or UDP socket is made by the kernel all the same, and is ours
@@ -70,17 +69,4 @@ pub fn epoll(flags: Result<c_int, Errno>) -> Result<RawFd, Errno> {
         tracing::debug!(%error, "an epoll instance without a set");
     }
     Ok(fd)
-}
-
-/// bind(2) on a socket of ours: `None` when the kernel is to do it, as long as the socket has not become something
-/// that is bound already.
-///
-/// # Errors
-/// `EINVAL`: bound already.
-pub fn check_bind(key: Key) -> Result<Option<()>, Errno> {
-    let mut world = world::enter()?;
-    match world.description(key)?.role {
-        Role::Undecided | Role::Relay(_) | Role::Datagram(_) => Ok(None),
-        Role::Flow(_) | Role::Listener(_) => Err(Errno::EINVAL),
-    }
 }

@@ -1,7 +1,7 @@
 //! socket(2), bind(2), listen(2), accept(2), connect(2), shutdown(2).
 
 use crate::args::{self, Answer};
-use crate::calls::{accept, connect, datagram, listen, open, shutdown};
+use crate::calls::{accept, bind, connect, datagram, listen, open, shutdown};
 use crate::{fd_table, ret};
 use libc::{c_int, sockaddr, socklen_t};
 
@@ -11,7 +11,7 @@ export! {
         ret::number(open::open(domain, kind, protocol)?)
     }
 
-    /// bind(2): the kernel's socket holds the port, so it is the kernel that binds.
+    /// bind(2).
     fn bind(fd: c_int, address: *const sockaddr, len: socklen_t) -> c_int = libc::bind {
         // SAFETY: bind(2): `address` has `len` bytes. What is wrong with them, the kernel says.
         let bytes = unsafe { args::bytes(address.cast(), len as usize) }.ok()?;
@@ -19,7 +19,7 @@ export! {
             return ret::status(datagram::bind(fd, socket, bytes).transpose()?);
         }
         let socket = socket!(fd);
-        ret::status(open::check_bind(socket).transpose()?)
+        ret::status(bind::bind(fd, socket, bytes).transpose()?)
     }
 
     /// listen(2).
