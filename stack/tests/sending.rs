@@ -46,10 +46,22 @@ fn rfc9293_3_7_4_what_is_small_waits_for_what_is_under_way() {
     assert_eq!(write(&mut peer, flow, b"one"), [3]);
     assert_eq!(write(&mut peer, flow, b"two"), []);
     assert_eq!(write(&mut peer, flow, b"three"), []);
-    // A whole segment waits for nothing; what is left over does.
+    // A whole segment waits for nothing; what is left over does, but for small segments only.
     assert_eq!(write(&mut peer, flow, &[7; 600]), [536]);
-    assert_eq!(acknowledge(&mut peer, 3), []);
-    assert_eq!(acknowledge(&mut peer, 536), [72]);
+    assert_eq!(acknowledge(&mut peer, 3), [72]);
+    assert_eq!(write(&mut peer, flow, b"four"), []);
+    assert_eq!(acknowledge(&mut peer, 536), []);
+    assert_eq!(acknowledge(&mut peer, 72), [4]);
+}
+
+// tcp(7) says of TCP_NODELAY only that segments are sent as soon as possible; Linux's own variant is Minshall's.
+#[test]
+fn the_tail_of_a_write_goes_with_its_whole_segments() {
+    let (mut peer, flow) = accepted();
+    assert_eq!(write(&mut peer, flow, &[7; 1_100]), [536, 536, 28]);
+    assert_eq!(write(&mut peer, flow, &[7; 600]), [536]);
+    assert_eq!(acknowledge(&mut peer, 1_072), []);
+    assert_eq!(acknowledge(&mut peer, 28), [64]);
 }
 
 #[test]

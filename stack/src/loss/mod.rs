@@ -114,6 +114,8 @@ pub struct Loss {
     timed: Option<(u32, Instant)>,
     /// What was sent while the congestion window was full ends here.
     full_until: u32,
+    /// The last segment that was less than a whole one ended here.
+    small_until: u32,
     /// Boxed: most flows lose nothing.
     undo: Option<Box<Undo>>,
     rtt: Rtt,
@@ -156,6 +158,7 @@ impl Loss {
             last_sent: Instant::ZERO,
             timed: None,
             full_until: 0,
+            small_until: 0,
             undo: None,
             rtt: Rtt::default(),
             congestion: Congestion::new(CongestionControl::Cubic),

@@ -18,6 +18,7 @@ impl Loss {
             self.timed = (self.nxt != end).then_some((end, now));
             (self.una, self.nxt, self.cursor, self.edge) = (segment.seq, end, end, end);
             (self.lost_below, self.resent_below, self.full_until, self.round_end) = (end, end, end, end);
+            self.small_until = end;
             (self.timer_from, self.last_sent) = (now, now);
             return true;
         }
@@ -63,6 +64,9 @@ impl Loss {
         self.timed = self.timed.or(Some((end, now)));
         self.nxt = end;
         self.last_sent = now;
+        if (1..self.mss).contains(&segment.payload_len.into()) {
+            self.small_until = end;
+        }
         if self.probe == Probe::Due {
             self.probe = Probe::None;
         }
@@ -75,9 +79,16 @@ impl Loss {
 
     /// Whether Nagle's algorithm is to hold back what is less than a segment (`wanted` by the application, with
     /// `queued` bytes unacknowledged). It also keeps a window that opens by bits from being filled with crumbs.
+    ///
+    /// As on Linux (Minshall's variant), only another small segment is waited for: the tail of a write of several
+    /// segments goes with them.
     pub fn nagle(&self, wanted: bool, queued: usize) -> bool {
-        let room = self.edge.wrapping_sub(self.una) as usize;
-        if queued > room { true } else { wanted && !after(self.nxt, self.cursor) }
+        let room = self.edge.wrapping_sub(self.una).min(self.window) as usize;
+        if queued > room {
+            return true;
+        }
+        let is_small_under_way = after(self.small_until, self.una) && !after(self.small_until, self.nxt);
+        wanted && is_small_under_way && !after(self.nxt, self.cursor)
     }
 
     /// The edge as coarsely as smoltcp was told of it.
