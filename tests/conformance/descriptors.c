@@ -2,6 +2,7 @@
 // they share.
 #include "case.h"
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -275,6 +276,26 @@ static void by_number(void)
 	TRY(syscall(SYS_epoll_ctl, epoll, EPOLL_CTL_ADD, fd, &event));
 	TRY(syscall(SYS_epoll_wait, epoll, &event, 1L, 1000L));
 	TRY(event.data.u64);
+	// The C library's functions, unlike the calls, may read a time that is not there.
+	struct pollfd looks[] = {{.fd = fd, .events = POLLOUT}, {.fd = STDIN_FILENO, .events = POLLOUT}};
+	void *nowhere = mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct {
+		const sigset_t *set;
+		size_t len;
+	} mask = {NULL, 8};
+	fd_set out;
+	for (int i = 0; i < 2; i++) {
+		FD_ZERO(&out);
+		FD_SET(looks[i].fd, &out);
+		TRY(syscall(SYS_poll, &looks[i], 1L, 1000L));
+		TRY(syscall(SYS_ppoll, &looks[i], 1L, 0L, 0L, 8L));
+		TRY(syscall(SYS_ppoll, &looks[i], 1L, nowhere, 0L, 8L));
+		TRY(syscall(SYS_select, fd + 1L, 0L, &out, 0L, 0L));
+		TRY(syscall(SYS_select, fd + 1L, 0L, &out, 0L, nowhere));
+		TRY(syscall(SYS_pselect6, fd + 1L, 0L, &out, 0L, 0L, &mask));
+		TRY(syscall(SYS_pselect6, fd + 1L, 0L, &out, 0L, nowhere, 0L));
+		TRY(syscall(SYS_pselect6, fd + 1L, 0L, &out, 0L, 0L, nowhere));
+	}
 	TRY(syscall(SYS_close, copy));
 	TRY(syscall(SYS_write, copy, "x", 1L));
 	say_echo("not closed yet", fd);

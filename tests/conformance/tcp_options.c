@@ -120,6 +120,37 @@ static void say_segments(void)
 	SAY(fd, TCP_MAXSEG);
 }
 
+// The host's own algorithm is set by its name, although it may be one that only the kernel has.
+static void own_algorithm(void)
+{
+	union address address = peer_at(PORT);
+	char name[16];
+	socklen_t len = sizeof name;
+	await();
+	int fd = stream();
+	TRY(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len));
+	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, len));
+	TRY(connect(fd, &address.any, address_len));
+	say_algorithm(fd, 16);
+	tell();
+}
+
+// One of ours is served, whatever was set before it.
+static void own_algorithm_and_another(void)
+{
+	union address address = peer_at(PORT);
+	char name[16];
+	socklen_t len = sizeof name;
+	await();
+	int fd = stream();
+	TRY(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len));
+	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, len));
+	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
+	TRY(connect(fd, &address.any, address_len));
+	say_algorithm(fd, 16);
+	tell();
+}
+
 static void are_inherited(void)
 {
 	int waiting = listener();
@@ -297,6 +328,8 @@ const struct test_case cases[] = {
 	{"of_a_fresh_socket", PASSED, of_a_fresh_socket, NULL},
 	{"of_a_flow", FLOW, of_a_flow, close_when_told},
 	{"are_kept", SERVED, are_kept, say_segments},
+	{"own_algorithm", ANYHOW, own_algorithm, say_segments},
+	{"own_algorithm_and_another", SERVED, own_algorithm_and_another, say_segments},
 	{"are_inherited", SERVED, are_inherited, open_and_say_segments},
 	{"deferred", SERVED, deferred, connect_and_send_late},
 	{"deferred_for_a_second", SERVED, deferred_for_a_second, connect_and_be_silent},

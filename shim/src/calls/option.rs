@@ -42,8 +42,6 @@ pub fn set_in(
         Ok(true) if (level, name) == (libc::IPPROTO_TCP, libc::TCP_QUICKACK) => set_quick_ack(world, key, value),
         Ok(true) => apply(world, key),
         Ok(false) => return passed::set(world, fd, key, (level, name), value).map(Some),
-        // The kernel may know an algorithm that we do not: it would not be what is served.
-        Err(Errno::ENOENT) => return Err(Errno::ENOENT),
         // A placeholder of the kernel's knows no IPv6.
         Err(errno) if is_flow && level == libc::IPPROTO_IPV6 => return Err(errno),
         // The kernel's socket says what is wrong in its own words.
@@ -88,7 +86,10 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => settings.tcp.notsent_lowat = args::option_int(value)? as u32,
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
             let name = value.split(|&byte| byte == 0).next().filter(|_| !value.is_empty()).ok_or(Errno::EINVAL)?;
-            settings.tcp.congestion_control = Some(CongestionControl::named(name).ok_or(Errno::ENOENT)?);
+            // Another one, if there is one of that name, is the kernel's.
+            let Some(control) = CongestionControl::named(name) else { return Ok(false) };
+            settings.tcp.congestion_control = Some(control);
+            description.passed.forget((level, libc::TCP_CONGESTION));
         }
         (libc::IPPROTO_TCP, libc::TCP_MAXSEG) => {
             let max = args::option_int(value)?;
@@ -341,11 +342,11 @@ mod tests {
     }
 
     #[test]
-    fn an_algorithm_that_we_lack_is_refused() {
+    fn an_algorithm_that_we_lack_is_not_kept() {
         let set = |name: &[u8], expected| check(libc::IPPROTO_TCP, libc::TCP_CONGESTION, name, expected).settings.tcp;
         assert_eq!(set(b"reno", Ok(true)).congestion_control, Some(CongestionControl::Reno));
         assert_eq!(set(b"reno\0\0\0", Ok(true)).congestion_control, Some(CongestionControl::Reno));
-        set(b"bbr", Err(Errno::ENOENT));
+        set(b"bbr", Ok(false));
         set(b"", Err(Errno::EINVAL));
     }
 }

@@ -45,6 +45,13 @@ impl Passed {
         self.all.iter().flat_map(|all| all.iter()).any(|(name, value)| is_kernels(*name, value))
     }
 
+    /// One is ours again.
+    pub fn forget(&mut self, name: Name) {
+        if let Some(all) = &mut self.all {
+            Arc::make_mut(all).retain(|(other, _)| *other != name);
+        }
+    }
+
     fn remember(&mut self, name: Name, value: &[u8]) {
         if name == PRIORITY {
             return;
@@ -91,6 +98,8 @@ fn is_kernels(name: Name, value: &[u8]) -> bool {
             true
         }
         (libc::IPPROTO_TCP, libc::TCP_REPAIR) => is_on,
+        // Those that are served do not come here.
+        (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => true,
         (libc::IPPROTO_IP, libc::IP_OPTIONS) => value.iter().any(|&byte| byte != 0),
         (libc::IPPROTO_IP, libc::IP_TRANSPARENT | libc::IP_MINTTL | libc::IP_XFRM_POLICY | libc::IP_IPSEC_POLICY) => {
             is_on
@@ -132,7 +141,8 @@ fn of_a_connection(name: Name, value: &[u8], family: c_int) -> Option<Errno> {
 /// Sets an option of the kernel's socket.
 ///
 /// # Errors
-/// What the kernel says. `ENOPROTOOPT`: on a connection, one that the stack would have to know. `ENOENT`: TCP_ULP.
+/// What the kernel says. `ENOPROTOOPT`: on a connection, one that the stack would have to know. `ENOENT`: TCP_ULP, or an
+/// algorithm of TCP_CONGESTION.
 pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> Result<(), Errno> {
     let description = world.description(key)?;
     let is_served = match &description.role {
@@ -155,7 +165,9 @@ pub fn set(world: &mut World, fd: RawFd, key: Key, name: Name, value: &[u8]) -> 
     }
     if is_served && is_kernels(name, value) {
         warn_once!(?name, "setsockopt: an option that is not served");
-        return Err(Errno::ENOPROTOOPT);
+        // As by a kernel without that algorithm, or without the option.
+        let is_algorithm = name == (libc::IPPROTO_TCP, libc::TCP_CONGESTION);
+        return Err(if is_algorithm { Errno::ENOENT } else { Errno::ENOPROTOOPT });
     }
     lay(world, key)?;
     sys::set_option(fd, name.0, name.1, value)?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 ///
 /// # Safety
 /// `fds` has `count` elements.
-unsafe fn ours<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
+pub(super) unsafe fn ours<'a>(fds: *mut pollfd, count: nfds_t) -> Option<&'a mut [pollfd]> {
     if count as usize > FDS_MAX {
         return None;
     }
@@ -30,7 +30,7 @@ fn poll_all(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
 ///
 /// # Safety
 /// Each of the three is null, or has room for `count` bits.
-unsafe fn our_sets<'a>(count: c_int, sets: [*mut fd_set; 3]) -> Option<Sets<'a>> {
+pub(super) unsafe fn our_sets<'a>(count: c_int, sets: [*mut fd_set; 3]) -> Option<Sets<'a>> {
     let count = usize::try_from(count).ok()?;
     let there = |set: *mut fd_set| (!set.is_null()).then_some(set.cast::<u64>());
     // SAFETY: the caller's promise; the kernel, too, takes whole words.

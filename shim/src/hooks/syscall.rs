@@ -3,9 +3,10 @@
 //! libuv closes its sockets so. A number whose function is exported here goes to that function, if the fd is ours; any
 //! other is the kernel's.
 
+use super::poll;
 use crate::fd_table::{self, Entry};
-use crate::{exit, fork, ret, thread};
-use libc::{c_int, c_long};
+use crate::{args, exit, fork, ret, thread};
+use libc::{c_int, c_long, fd_set, pollfd, sigset_t};
 use stack::Errno;
 
 /// Whether a call on `fd` is ours: the hook of the same name would serve it.
@@ -14,6 +15,28 @@ fn is_ours(fd: c_long) -> bool {
         fd_table::get(fd as c_int),
         Some(Entry::Socket(_) | Entry::Datagram(_) | Entry::Epoll(_) | Entry::OldEpoll(_) | Entry::Inherited(_))
     )
+}
+
+/// Whether some fds of a poll are ours. The C library's function is not the system call: it may read, unlike the
+/// kernel, a time that is not there.
+fn is_our_poll(fds: c_long, count: c_long) -> bool {
+    // SAFETY: poll(2): as many elements.
+    unsafe { poll::ours(fds as *mut pollfd, count as _) }.is_some()
+}
+
+/// Whether some fds of a select are ours.
+fn is_our_select(count: c_long, sets: [c_long; 3]) -> bool {
+    // SAFETY: select(2): each is there or not, and has room for `count` bits.
+    unsafe { poll::our_sets(count as c_int, sets.map(|set| set as *mut fd_set)) }.is_some()
+}
+
+/// The mask of pselect6: the last of its arguments points to the two that a function would have.
+fn mask_of(last: c_long) -> Result<*const sigset_t, Errno> {
+    if last == 0 {
+        return Ok(std::ptr::null());
+    }
+    // SAFETY: select(2): a pointer to the set, and its size.
+    unsafe { args::value(last as *const *const sigset_t) }
 }
 
 /// Calls the function of a name, which is our own hook, with as many arguments as it has.
@@ -39,6 +62,7 @@ export! {
             | libc::SYS_poll
             | libc::SYS_ppoll
             | libc::SYS_select
+            | libc::SYS_pselect6
             | libc::SYS_io_uring_setup
             | libc::SYS_exit_group => true,
             libc::SYS_epoll_ctl => is_ours(a) || is_ours(c),
@@ -52,9 +76,13 @@ export! {
         match number {
             libc::SYS_socket => function!(socket(a, b, c)),
             libc::SYS_close_range => function!(close_range(a, b, c)),
-            libc::SYS_poll => function!(poll(a, b, c)),
-            libc::SYS_ppoll => function!(ppoll(a, b, c, d)),
-            libc::SYS_select => function!(select(a, b, c, d, e)),
+            libc::SYS_poll if is_our_poll(a, b) => function!(poll(a, b, c)),
+            libc::SYS_ppoll if is_our_poll(a, b) => function!(ppoll(a, b, c, d)),
+            libc::SYS_select if is_our_select(a, [b, c, d]) => function!(select(a, b, c, d, e)),
+            libc::SYS_pselect6 if is_our_select(a, [b, c, d]) => match mask_of(f) {
+                Ok(mask) => function!(pselect(a, b, c, d, e, mask)),
+                Err(errno) => ret::failure(errno),
+            },
             libc::SYS_io_uring_setup => ret::failure(Errno::ENOSYS),
             libc::SYS_exit_group => {
                 exit::leave();
