@@ -5,9 +5,10 @@
 //! connection at a time (Apache's prefork, gunicorn) would then have all clients wait for one process, while the others
 //! sleep in accept(2) on the kernel's socket. So where a listener is inherited, the owner is steered as many new
 //! connections as threads of its own wait for one. The others pass to the kernel's listener, and wake whoever waits
-//! there. An event loop is steered all of them, since it soon accepts again.
+//! there. An event loop is steered all of them, since it soon accepts again; but one whose process has sent the listener
+//! to another one (SCM_RIGHTS), and so has it share, only as many as it waits for, like a thread.
 
-use crate::description::Role;
+use crate::description::{Description, Role, Watch};
 use crate::world::World;
 use crate::{clock, sys, thread};
 use stack::outside::Opens;
@@ -19,6 +20,8 @@ use std::os::fd::RawFd;
 pub struct Admission {
     /// This process has waited there: only then is anything steered to it.
     pub is_used: bool,
+    /// This process has sent the listener to another one.
+    is_shared: bool,
     /// Threads that wait for one each.
     waiting: u32,
     /// What the steering program was told.
@@ -43,9 +46,25 @@ pub fn add(world: &mut World, key: Key) {
     if let Ok(description) = world.description(key)
         && let Role::Listener(listener) = &mut description.role
     {
-        listener.admission = Some(Admission { is_used: false, waiting: 0, opens: NONE_NOW });
+        listener.admission = Some(Admission { is_used: false, is_shared: false, waiting: 0, opens: NONE_NOW });
         world.inherited.push(key);
     }
+}
+
+/// A listener goes to another process, too.
+pub fn share(world: &mut World, key: Key) {
+    let Ok(description) = world.description(key) else { return };
+    let Role::Listener(listener) = &mut description.role else { return };
+    let is_used = listener.id.is_some();
+    match &mut listener.admission {
+        Some(admission) => admission.is_shared = true,
+        None => {
+            listener.admission = Some(Admission { is_used, is_shared: true, waiting: 0, opens: NONE_NOW });
+            world.inherited.push(key);
+        }
+    }
+    world.is_shut = true;
+    reopen(world, key);
 }
 
 /// A thread comes to wait for a connection of one of `sockets`, in accept(2) or poll(2). Returns the inherited listeners
@@ -65,16 +84,35 @@ pub fn begin_in_set(world: &mut World, set: Key) -> Vec<Key> {
         return Vec::new();
     }
     let World { descriptions, inherited, .. } = &*world;
-    let is_in_set = |key: &Key| descriptions.get(*key).is_some_and(|listener| listener.is_in(set));
-    let listeners: Vec<Key> = inherited.iter().copied().filter(is_in_set).collect();
+    let listeners: Vec<Key> =
+        inherited.iter().copied().filter(|&key| is_asked(world, key, |watch| watch.set == set)).collect();
     if thread::serves_one_by_one() {
         return begin(world, listeners.into_iter());
     }
-    listeners.into_iter().for_each(|key| admit(world, key, |_| Opens::All));
-    let World { descriptions, inherited, is_shut, .. } = world;
+    let is_shared = |key: &Key| descriptions.get(*key).and_then(|it| it.admission()).is_some_and(|it| it.is_shared);
+    let (shared, own): (Vec<Key>, Vec<Key>) = listeners.into_iter().partition(is_shared);
+    own.into_iter().for_each(|key| admit(world, key, |_| Opens::All));
+    let World { descriptions, inherited, is_shut, .. } = &mut *world;
     let mut admissions = inherited.iter().filter_map(|key| descriptions.get(*key)?.admission());
     *is_shut = admissions.any(|admission| admission.is_used && admission.opens != Opens::All);
-    Vec::new()
+    begin(world, shared.into_iter())
+}
+
+/// What is asked of a listener in an epoll instance has changed: where nobody asks for its connections any more (the process
+/// has as many as it wants), they are not steered here.
+pub fn note_asked(world: &mut World, key: Key) {
+    let admission = world.descriptions.get(key).and_then(Description::admission);
+    if admission.is_some_and(|admission| admission.opens == Opens::All) && !is_asked(world, key, |_| true) {
+        admit(world, key, |_| NONE_NOW);
+        world.is_shut = true;
+    }
+}
+
+/// Whether an epoll instance is to tell of a listener's connections, of those where `counts` says so.
+fn is_asked(world: &World, key: Key, counts: impl Fn(&Watch) -> bool) -> bool {
+    let item = |watch: &Watch| world.sets.get(watch.set)?.item(watch.item);
+    let asks = |watch: &&Watch| item(watch).is_some_and(|item| item.events & libc::EPOLLIN as u32 != 0);
+    world.descriptions.get(key).is_some_and(|listener| listener.watches.iter().filter(asks).any(counts))
 }
 
 /// This process uses a listener.

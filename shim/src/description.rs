@@ -200,11 +200,6 @@ impl Description {
         }
     }
 
-    /// Whether it is registered in an epoll set.
-    pub fn is_in(&self, set: Key) -> bool {
-        self.watches.iter().any(|watch| watch.set == set)
-    }
-
     /// What is true of it now. `stack` is the one of this process, if there is one.
     pub fn readiness(&self, stack: Option<&Stack>) -> Readiness {
         let ours = self.socket().zip(stack).map(|(socket, stack)| stack.readiness(socket)).unwrap_or_default();

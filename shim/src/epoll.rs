@@ -150,6 +150,7 @@ fn modify(world: &mut World, set: Key, key: Key, item: Key, event: epoll_event) 
         watch_shadow(world, set, &changed, EPOLL_CTL_MOD)?;
     }
     queue_if_ready(world, set, key, item);
+    admission::note_asked(world, key);
     Ok(())
 }
 
@@ -161,6 +162,7 @@ fn remove(world: &mut World, set: Key, key: Key, item: Key) -> Result<(), Errno>
     if let (Some(removed), true) = (removed, world.description(key)?.has_shadow()) {
         watch_shadow(world, set, &removed, EPOLL_CTL_DEL)?;
     }
+    admission::note_asked(world, key);
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 
 use crate::description::{Description, Role};
 use crate::fd_table::{self, Entry};
-use crate::{children, datagram, fork, inherited, successor, sys, thread, world};
+use crate::{admission, children, datagram, fork, inherited, successor, sys, thread, world};
 use stack::socket::tcp::TcpState;
 use std::os::fd::RawFd;
 
@@ -26,6 +26,17 @@ pub fn release(fd: RawFd) {
             }
         }
         _ => {}
+    }
+}
+
+/// What is at `fd` goes to another process, and stays here: a listener is then for both.
+pub fn share(fd: RawFd) {
+    release(fd);
+    if fork::is_served()
+        && let Some(Entry::Socket(key)) = fd_table::get(fd)
+        && let Ok(mut world) = world::enter()
+    {
+        admission::share(&mut world, key);
     }
 }
 

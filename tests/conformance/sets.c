@@ -339,6 +339,76 @@ static void handed_to_the_kernel(void)
 	say_events("and a new copy", events);
 }
 
+// Sends a descriptor to another process, or receives one.
+static int pass(int local, int fd)
+{
+	char byte = 'x';
+	union { struct cmsghdr header; char room[CMSG_SPACE(sizeof fd)]; } control = {.header = {
+		.cmsg_len = CMSG_LEN(sizeof fd), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	struct iovec piece = {&byte, 1};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+	memcpy(CMSG_DATA(&control.header), &fd, sizeof fd);
+	if ((fd < 0 ? recvmsg(local, &message, 0) : sendmsg(local, &message, 0)) != 1)
+		give_up("pass");
+	memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+	return fd;
+}
+
+// Accepts one connection by an event loop that then asks for no more.
+static void accept_just_one(int waiting)
+{
+	struct epoll_event event;
+	int events = epoll_create1(0);
+	control(events, EPOLL_CTL_ADD, waiting, EPOLLIN, 1);
+	for (;;) {
+		if (epoll_wait(events, &event, 1, -1) != 1)
+			give_up("epoll_wait");
+		int fd = accept4(waiting, NULL, NULL, SOCK_NONBLOCK);
+		if (fd >= 0)
+			break;
+	}
+	control(events, EPOLL_CTL_DEL, waiting, 0, 0);
+	printf("one accepted\n");
+}
+
+// Two processes' event loops share a listener that one has sent to the other.
+static void shared_listener(void)
+{
+	int local[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, local))
+		give_up("socketpair");
+	fflush(stdout);
+	pid_t pid = child();
+	if (pid == 0) {
+		int waiting = pass(local[0], -1);
+		if (write(local[0], "y", 1) != 1)
+			give_up("write");
+		accept_just_one(waiting);
+		leave(0);
+	}
+	int waiting = listener();
+	set_nonblocking(waiting);
+	pass(local[1], waiting);
+	char byte;
+	TRY(read(local[1], &byte, 1));
+	tell();
+	accept_just_one(waiting);
+	join(pid);
+	tell();
+}
+
+static void connect_four_times(void)
+{
+	union address address = ours_at(PORT);
+	await();
+	for (int i = 0; i < 4; i++) {
+		int fd = stream();
+		set_nonblocking(fd);
+		connect(fd, &address.any, address_len);
+	}
+	await();
+}
+
 // One at a time, each has its turn.
 static void in_turns(void)
 {
@@ -373,6 +443,7 @@ const struct test_case cases[] = {
 	{"closed_in_use", FLOW, closed_in_use, send_bytes},
 	{"copied_listener", MIXED, copied_listener, connect_once},
 	{"handed_to_the_kernel", PASSED, handed_to_the_kernel, NULL},
+	{"shared_listener", ANYHOW, shared_listener, connect_four_times},
 	{"in_turns", FLOW, in_turns, send_bytes},
 	{0},
 };

@@ -227,7 +227,7 @@ export! {
     fn sendmsg(fd: c_int, message: *const msghdr, flags: c_int) -> ssize_t = libc::sendmsg {
         let Some(socket) = either::socket(fd) else {
             // SAFETY: sendmsg(2): `message` is one.
-            unsafe { rights(message) }.into_iter().for_each(escape::release);
+            unsafe { rights(message) }.into_iter().for_each(escape::share);
             return None;
         };
         // SAFETY: sendmsg(2): `message` is one.
