@@ -13,7 +13,7 @@ use crate::guardian::Prepared;
 use crate::limits::{ATTACH_RETRY, LOOPBACK_MTU, MEMORY_LEN_MIN, MEMORY_PARTS, SPARE_SOCKETS, UMEM_FRAMES};
 use crate::output::Output;
 use crate::world::{self, World};
-use crate::{admission, args, clock, datagram, fd_table, fork, keeper, sys, sysctl};
+use crate::{admission, args, clock, datagram, fd_table, fork, keeper, signals, sys, sysctl};
 use fd_table::Entry;
 use stack::kernel::interface::Interface;
 use stack::kernel::loopback;
@@ -296,8 +296,9 @@ fn take_queues(world: &mut World, now: Instant) {
     }
     // Whoever sleeps otherwise is to sleep on these, too.
     world.wakers.wake_all();
-    if let Err(error) = keeper::start() {
-        tracing::error!(%error, "no keeper: flows stand still while no thread waits");
+    match keeper::start() {
+        Ok(()) => signals::trap_defaults(),
+        Err(error) => tracing::error!(%error, "no keeper: flows stand still while no thread waits"),
     }
 }
 

@@ -10,7 +10,7 @@
 use crate::held_signals::HeldSignals;
 use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
 use crate::wait::readable;
-use crate::{clock, fd_table, relay, sys, world};
+use crate::{clock, exit, fd_table, relay, sys, world};
 use fd_table::Entry;
 use stack::Errno;
 use std::os::fd::RawFd;
@@ -79,6 +79,16 @@ pub fn rouse() {
     }
 }
 
+/// Has it look whether the process ends; false: there is none.
+pub fn summon() -> bool {
+    let event = EVENT.load(Ordering::SeqCst);
+    if event != -1 {
+        IS_ASLEEP.store(false, Ordering::SeqCst);
+        sys::signal_event(event);
+    }
+    event != -1
+}
+
 /// From now on it serves the relays, too.
 pub fn wait_for_relays(epfd: RawFd) {
     RELAYS.store(epfd, Ordering::SeqCst);
@@ -111,6 +121,7 @@ fn keep(event: RawFd) {
     let mut seen = TURNS.load(Ordering::Relaxed);
     loop {
         pause(event);
+        exit::serve_end();
         if TURNS.load(Ordering::Relaxed) == seen {
             drive(event);
         }

@@ -6,7 +6,7 @@
 
 use crate::export::__sigaction;
 use crate::held_signals::HeldSignals;
-use crate::{fork, interruption};
+use crate::{exit, fork, interruption, sys};
 use libc::{SA_RESETHAND, SA_RESTART, SA_SIGINFO, SIG_DFL, SIG_IGN, c_int, c_void, sigaction, sighandler_t, siginfo_t};
 use std::mem::zeroed;
 use std::ptr;
@@ -25,11 +25,11 @@ struct Set {
 static SETS: [Set; SIGNALS_END] =
     [const { Set { handler: AtomicUsize::new(SIG_DFL), flags: AtomicI32::new(0) } }; SIGNALS_END];
 
-/// Flags that are not the same with our function.
-const FLAGS_OF_OURS: c_int = SA_SIGINFO | SA_RESETHAND;
-
 /// Our function is to be installed in the place of handlers.
 static IS_WRAPPING: AtomicBool = AtomicBool::new(false);
+
+/// It is to be installed, too, where a signal ends the process by default: there may be something to deliver.
+static IS_TRAPPING: AtomicBool = AtomicBool::new(false);
 
 /// The C library's own signals, which it lets nobody set (nptl(7)).
 const INTERNAL: [c_int; 2] = [32, 33];
@@ -47,6 +47,10 @@ const LEFT_ALONE: [c_int; 9] = [
     libc::SIGKILL,
     libc::SIGSTOP,
 ];
+
+/// Signals that by default do not end the process (signal(7)).
+const HARMLESS: [c_int; 7] =
+    [libc::SIGCHLD, libc::SIGCONT, libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU, libc::SIGURG, libc::SIGWINCH];
 
 fn set_of(signal: c_int) -> Option<&'static Set> {
     let is_left_alone = LEFT_ALONE.contains(&signal) || INTERNAL.contains(&signal);
@@ -92,11 +96,25 @@ fn begin_to_wrap() {
     (1..SIGNALS_END as c_int).for_each(wrap);
 }
 
+/// From now on a signal that ends the process by default has it deliver what is queued before, as exit(3) does.
+pub fn trap_defaults() {
+    // The kernel spares the first process of a namespace those signals, unless it has handlers (pid_namespaces(7)).
+    if IS_WRAPPING.load(Ordering::Relaxed) && sys::process_id() != 1 && !IS_TRAPPING.swap(true, Ordering::SeqCst) {
+        let _held = HeldSignals::hold();
+        (1..SIGNALS_END as c_int).for_each(wrap);
+    }
+}
+
+fn is_trapped(signal: c_int) -> bool {
+    IS_TRAPPING.load(Ordering::Relaxed) && !HARMLESS.contains(&signal)
+}
+
 /// Puts our function in the place of a handler of the application's, while none runs in this thread.
 fn wrap(signal: c_int) {
     let (Some(set), Some(mut action)) = (set_of(signal), installed(signal)) else { return };
     match action.sa_sigaction {
-        SIG_DFL | SIG_IGN => {}
+        SIG_IGN => {}
+        SIG_DFL if !is_trapped(signal) => {}
         handler if handler == ours() => {
             // siginterrupt(3) has changed that alone.
             let others = set.flags.load(Ordering::Relaxed) & !SA_RESTART;
@@ -106,7 +124,7 @@ fn wrap(signal: c_int) {
             set.handler.store(handler, Ordering::Relaxed);
             set.flags.store(action.sa_flags, Ordering::Relaxed);
             action.sa_sigaction = ours();
-            action.sa_flags = action.sa_flags & !FLAGS_OF_OURS | SA_SIGINFO;
+            action.sa_flags = action.sa_flags & !SA_RESETHAND | SA_SIGINFO;
             install(signal, &action);
         }
     }
@@ -141,7 +159,7 @@ impl Before {
     pub fn reveal(&self, action: &mut sigaction) {
         if action.sa_sigaction == ours() {
             action.sa_sigaction = self.handler;
-            action.sa_flags = action.sa_flags & !FLAGS_OF_OURS | self.flags & FLAGS_OF_OURS;
+            action.sa_flags = self.flags;
         }
     }
 }
@@ -162,6 +180,9 @@ extern "C" fn handler_to_run(signal: c_int, info: *mut siginfo_t, context: *mut 
         return userstack_do_not_handle as *const () as sighandler_t;
     };
     let (handler, flags) = (set.handler.load(Ordering::Relaxed), set.flags.load(Ordering::Relaxed));
+    if handler == SIG_DFL {
+        exit::end_by(signal);
+    }
     if flags & SA_RESETHAND != 0 {
         reset(signal, flags);
     }
@@ -175,6 +196,13 @@ fn reset(signal: c_int, flags: c_int) {
     let Some(mut action) = installed(signal).filter(|action| action.sa_sigaction == ours()) else { return };
     Before { handler: SIG_DFL, flags }.reveal(&mut action);
     install(signal, &action);
+    wrap(signal);
+}
+
+/// Has a signal do what it does by default.
+pub fn set_default(signal: c_int) {
+    // SAFETY: all zeroes is SIG_DFL, without flags and mask.
+    install(signal, &unsafe { zeroed() });
 }
 
 #[cfg(target_arch = "x86_64")]

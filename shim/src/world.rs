@@ -15,7 +15,7 @@ use crate::old_sets::OldSets;
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
 use crate::waker::Wakers;
-use crate::{children, clock, epoll, fd_table, keeper, signals, stats, sys, thread};
+use crate::{children, clock, epoll, exit, fd_table, keeper, signals, stats, sys, thread};
 use libc::c_int;
 use parking_lot::{Mutex, MutexGuard};
 use stack::slab::{Key, Slab};
@@ -137,6 +137,7 @@ pub fn enter() -> Result<Inside, Errno> {
         return Err(Errno::EAGAIN);
     }
     signals::wrap_all();
+    exit::stop_if_ending();
     keeper::rouse();
     Ok(enter_quietly())
 }

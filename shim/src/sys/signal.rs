@@ -8,6 +8,7 @@ use libc::{c_int, c_long, epoll_event, pollfd, sigset_t};
 use stack::Errno;
 use std::os::fd::RawFd;
 use std::ptr;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 /// The length of the kernel's sigset_t, which is not that of the C library's.
@@ -84,9 +85,14 @@ fn send_signal(thread: usize, signal: c_int) {
     let _ = call!(SYS_tgkill, process_id(), thread, signal);
 }
 
+/// Sends this thread a signal.
+pub fn raise(signal: c_int) {
+    send_signal(thread_id(), signal);
+}
+
 /// Sends SIGPIPE to this thread, as the kernel does.
 pub fn raise_sigpipe() {
-    send_signal(thread_id(), libc::SIGPIPE);
+    raise(libc::SIGPIPE);
 }
 
 /// Blocks every signal in this thread, for good.
@@ -97,4 +103,16 @@ pub fn block_signals() {
     unsafe { libc::sigfillset(&mut all) };
     // SAFETY: as above; the mask of before is not asked for.
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &all, ptr::null_mut()) };
+}
+
+/// Waits until `word` is not `value` any more, for at most `limit`: futex(2).
+pub fn wait_for_change(word: &AtomicU32, value: u32, limit: Duration) {
+    let time = timespec(limit);
+    let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+    let _ = call!(SYS_futex, word.as_ptr(), wait, value, &raw const time);
+}
+
+/// Wakes who waits for that.
+pub fn wake_for_change(word: &AtomicU32) {
+    let _ = call!(SYS_futex, word.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, c_int::MAX);
 }
