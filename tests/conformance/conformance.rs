@@ -205,6 +205,7 @@ programs! {
     epoll,
     every_option,
     fields,
+    files,
     handlers,
     input,
     looks,

@@ -53,6 +53,15 @@ const F_SETOWN_EX: c_int = 15;
 const FIOSETOWN: c_ulong = 0x8901;
 const SIOCSPGRP: c_ulong = 0x8902;
 
+/// The flags of an fd that FIOCLEX and FIONCLEX of ioctl(2) set, as F_SETFD of fcntl(2) does.
+pub fn set_by(request: c_ulong) -> Option<c_long> {
+    match request {
+        libc::FIOCLEX => Some(FD_CLOEXEC.into()),
+        libc::FIONCLEX => Some(0),
+        _ => None,
+    }
+}
+
 /// Whether fcntl(2) is to say who gets SIGIO, or when.
 pub fn asks_for_signals(command: c_int, argument: c_long) -> bool {
     match command {

@@ -1,7 +1,7 @@
 //! getsockopt(2), setsockopt(2), ioctl(2).
 
 use crate::args::{self, Answer};
-use crate::calls::{datagram, flags, option};
+use crate::calls::{datagram, duplicate, flags, option};
 use crate::relay::question;
 use crate::{fd_table, ret};
 use libc::{c_int, c_ulong, c_void, socklen_t};
@@ -42,6 +42,10 @@ export! {
     /// ioctl(2).
     fn ioctl(fd: c_int, request: c_ulong, argument: *mut c_int) -> c_int
     = libc::ioctl as unsafe extern "C" fn(c_int, c_ulong, ...) -> c_int {
+        if let Some(flags) = flags::set_by(request) {
+            let entry = duplicate::changeable(fd)?;
+            return ret::number(flags::control(fd, entry, libc::F_SETFD, flags).transpose()?);
+        }
         if let Some(socket) = fd_table::datagram(fd) {
             let request = flags::Request::parse(request)?;
             // SAFETY: as below.
