@@ -45,6 +45,8 @@ pub struct Datagram {
     pub is_read_shut: bool,
     /// Shut down for sending.
     pub is_write_shut: bool,
+    /// Every ICMP error is to be told of at once (IP_RECVERR): the shadow is asked for it before each datagram.
+    pub wants_errors: bool,
     /// When the shadow was last asked for ICMP errors.
     pub error_looked_at: Option<Instant>,
 }

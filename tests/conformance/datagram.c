@@ -239,6 +239,32 @@ static void refused(void)
 	say_received("answer", fd);
 }
 
+// With IP_RECVERR one that is not connected hears of it, too, at its next call.
+static void refused_and_told(void)
+{
+	union address address = peer_at(CLOSED_PORT), open = peer_at(PORT);
+	int on = 1;
+	unsigned char control[512];
+	struct iovec piece = {filled, 100};
+	await();
+	int fd = datagrams_at(ours_at(PORT));
+	TRY(setsockopt(fd, IPPROTO_IP, IP_RECVERR, &on, sizeof on));
+	if (open.any.sa_family == AF_INET6)
+		TRY(setsockopt(fd, IPPROTO_IPV6, IPV6_RECVERR, &on, sizeof on));
+	for (int i = 0; i < 3; i++) {
+		struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+		TRY(sendto(fd, "abc", 3, 0, &address.any, address_len));
+		say_bits("refused", wait_for(fd, POLLERR) & POLLERR);
+		TRY(sendto(fd, "abc", 3, 0, &open.any, address_len));
+		TRY(recvmsg(fd, &message, MSG_ERRQUEUE));
+		TRY(message.msg_flags);
+	}
+	TRY(sendto(fd, "abc", 3, 0, &open.any, address_len));
+	say_received("answer", fd);
+	TRY(sendto(fd, "", 0, 0, &open.any, address_len));
+	say_received("answer", fd);
+}
+
 static void without_waiting(void)
 {
 	struct timeval little = {.tv_usec = 50000}, got;
@@ -334,6 +360,7 @@ const struct test_case cases[] = {
 	{"connected_to_one", DATAGRAMS, connected_to_one, two_senders},
 	{"errors", PASSED, errors, NULL},
 	{"refused", DATAGRAMS, refused, answer_lengths},
+	{"refused_and_told", DATAGRAMS, refused_and_told, answer_lengths},
 	{"without_waiting", DATAGRAMS, without_waiting, send_some},
 	{"overrun", DATAGRAMS, overrun, send_many},
 	{0},

@@ -46,6 +46,8 @@ enum Concern {
     ReceiveTimeout,
     /// SO_REUSEPORT.
     SharesPort,
+    /// IP_RECVERR or IPV6_RECVERR.
+    Errors,
     /// IPV6_MTU.
     FragmentLen,
     /// Only the kernel can do it.
@@ -83,9 +85,9 @@ fn concern_of_v4(name: c_int) -> Concern {
         libc::IP_PKTINFO => Concern::Wanted(|it| &mut it.wanted.v4_info, IPPROTO_IP, name),
         libc::IP_RECVTTL => Concern::Wanted(|it| &mut it.wanted.ttl, IPPROTO_IP, name),
         libc::IP_RECVTOS => Concern::Wanted(|it| &mut it.wanted.tos, IPPROTO_IP, name),
-        // ICMP errors are the shadow's, and so is everything to and from groups: IP_MULTICAST_IF to IP_MULTICAST_ALL
-        // (linux/in.h).
-        libc::IP_RECVERR | 32..=49 => Concern::None,
+        libc::IP_RECVERR => Concern::Errors,
+        // Everything to and from groups is the shadow's: IP_MULTICAST_IF to IP_MULTICAST_ALL (linux/in.h).
+        32..=49 => Concern::None,
         libc::IP_FREEBIND | libc::IP_BIND_ADDRESS_NO_PORT => Concern::None,
         _ => Concern::Unknown,
     }
@@ -101,7 +103,8 @@ fn concern_of_v6(name: c_int) -> Concern {
         libc::IPV6_RECVTCLASS => Concern::Wanted(|it| &mut it.wanted.traffic_class, IPPROTO_IPV6, name),
         // As for IPv4: IPV6_MULTICAST_IF to IPV6_LEAVE_ANYCAST but for one, and MCAST_JOIN_GROUP to MCAST_MSFILTER
         // (linux/in6.h). What does not fit the MTU is the shadow's.
-        libc::IPV6_RECVERR | libc::IPV6_MTU_DISCOVER | libc::IPV6_DONTFRAG => Concern::None,
+        libc::IPV6_RECVERR => Concern::Errors,
+        libc::IPV6_MTU_DISCOVER | libc::IPV6_DONTFRAG => Concern::None,
         17..=21 | 27..=29 | 42..=48 => Concern::None,
         _ => Concern::Unknown,
     }
@@ -119,6 +122,7 @@ fn follow(world: &mut World, fd: RawFd, key: Key, concern: Concern, value: &[u8]
             }
         }
         Concern::Place => stand_anew(datagram),
+        Concern::Errors => datagram.wants_errors |= !is_off(value),
         // What getsockopt(2) says of it is something else.
         Concern::FragmentLen => datagram.fragment_len = args::option_int(value).unwrap_or(0).max(0) as usize,
         Concern::Wanted(flag, level, name) => {

@@ -33,7 +33,9 @@ pub fn send(fd: RawFd, key: Key, message: &Outgoing<'_>, flags: c_int, more: boo
     let Ok(mut world) = world::enter() else { return Ok(None) };
     let is_sent = is_plain(&mut world, key, flags) && send_ours(&mut world, fd, key, message)?;
     if is_sent {
-        if !more {
+        if world.datagram(key).is_some_and(|datagram| datagram.wants_errors) {
+            world.flush(clock::now());
+        } else if !more {
             world.flush_reply();
         }
         return Ok(Some(message.pieces.len()));
@@ -102,9 +104,9 @@ fn send_ours(world: &mut World, fd: RawFd, key: Key, message: &Outgoing<'_>) -> 
         return Ok(false);
     };
     let Some(id) = datagram.id else { return Ok(false) };
-    if binding.peer.is_some() {
+    if binding.peer.is_some() || datagram.wants_errors {
         let is_time = datagram.error_looked_at.is_none_or(|at| now >= at + ERROR_LOOK_PERIOD);
-        if is_time && datagram.error_looked_at.replace(now).is_some() {
+        if datagram.wants_errors || is_time && datagram.error_looked_at.replace(now).is_some() {
             datagram.turns.shadow |= datagram::look(fd, 0);
         }
         // The shadow says what it is.
