@@ -196,7 +196,7 @@ impl WireState {
     /// An ACK of where the flow stands; the right edge stays where it is.
     pub fn bare_ack(&mut self, key: &FlowKey, now: Instant) -> TcpRepr<'static> {
         let window = self.window.tell_again(self.rcv_nxt);
-        let ack = answer::empty(key.local(), key.remote(), self.snd_nxt, Some(self.rcv_nxt));
+        let ack = answer::empty(key.local(), key.remote(), self.empty_seq(), Some(self.rcv_nxt));
         let timestamp = self.timestamps.option(now);
         let (blocks, len) = self.sack.tell(self.rcv_nxt, None, 3);
         self.timestamps.sent_ack(self.rcv_nxt);
@@ -208,11 +208,18 @@ impl WireState {
         }
     }
 
+    /// The sequence number of a segment that carries nothing: SND.NXT (RFC 9293, 3.10.7.4), or the end of the peer's window
+    /// where that has shrunk, or is closed and probed: the peer ignores what is beyond, by more than its scale rounds away.
+    fn empty_seq(&self) -> u32 {
+        let edge = self.snd_una.wrapping_add(self.snd_wnd);
+        let unit = if self.snd_wnd == 0 { 1 } else { 1 << self.peer_window_shift.unwrap_or(0) };
+        if self.acknowledged && !after(edge.wrapping_add(unit), self.snd_nxt) { edge } else { self.snd_nxt }
+    }
+
     /// Follows a segment on its way out. True if its first byte was sent before: a retransmission.
     ///
-    /// A segment that carries nothing gets SND.NXT for its sequence number (RFC 9293, 3.10.7.4). smoltcp gives it where
-    /// it stands itself: while it sends again from SND.UNA on that is lower, and the peer has to ignore the segment, ACK
-    /// and all (two that do so to each other never end); while what it sends is held back it is higher.
+    /// smoltcp gives what carries nothing the number where it stands itself: that is too low while it sends again from
+    /// SND.UNA on (two that have to ignore each other's ACKs never end), too high while what it sends is held back.
     pub fn sent(&mut self, packet: &mut [u8], segment: &mut Segment, now: Instant) -> bool {
         self.dress(packet, segment, now);
         if segment.has(RST) {
@@ -220,7 +227,7 @@ impl WireState {
             return false;
         }
         if self.sent && segment.sequence_len() == 0 {
-            packet::set_seq(packet, segment, self.snd_nxt);
+            packet::set_seq(packet, segment, self.empty_seq());
         }
         if segment.has(SYN) {
             self.advertised_mss = Options::of(packet, segment).mss;

@@ -97,8 +97,8 @@ fn rfc5961_5_2_an_ack_outside_the_window_is_challenged_and_its_bytes_are_dropped
     for ack in [peer.rcv_nxt.wrapping_add(2), too_old, peer.rcv_nxt.wrapping_add(1 << 30)] {
         peer.send(TcpRepr { ack_number: Some(number(ack)), payload: b"forged", window_len: 0, ..peer.ack() });
         let seen = peer.only();
-        // SND.NXT stands behind the probe's byte.
-        let expected = (TcpControl::None, peer.rcv_nxt.wrapping_add(1), Some(peer.seq));
+        // SND.NXT stands behind the probe's byte, where the peer would ignore this.
+        let expected = (TcpControl::None, peer.rcv_nxt, Some(peer.seq));
         assert_eq!((seen.control, seen.seq, seen.ack), expected);
         assert_eq!(peer.script.stack.tcp_queued(flow), (0, 7));
         peer.script.now += SECOND / 2;

@@ -142,6 +142,26 @@ fn rfc9293_3_8_6_1_a_probe_of_our_closed_window_is_answered_each_time() {
     assert_eq!(peer.script.stack.tcp_queued(flow).0, 61_440);
 }
 
+/// A peer without memory closes a window in which something is under way, which it drops: what stands beyond it, ACK and
+/// all, it drops too.
+#[test]
+fn rfc9293_3_10_7_4_an_ack_stands_in_the_window_that_was_shrunk() {
+    let (mut peer, flow) = accepted();
+    assert_eq!(write(&mut peer, flow, b"abc"), [3]);
+    peer.send(TcpRepr { window_len: 0, payload: b"x", ..peer.ack() });
+    peer.seq = peer.seq.wrapping_add(1);
+    let said = peer.silence(SECOND / 10);
+    let ack = said.iter().find(|seen| seen.ack == Some(peer.seq)).expect("the byte is acknowledged");
+    assert_eq!((ack.seq, ack.payload.len()), (peer.rcv_nxt, 0));
+    // It stands at the end again as soon as there is a window.
+    peer.send(TcpRepr { payload: b"x", ..peer.ack() });
+    let said = peer.silence(SECOND / 10);
+    assert_eq!(
+        said.iter().find(|seen| seen.payload.is_empty()).map(|seen| seen.seq),
+        Some(peer.rcv_nxt.wrapping_add(3))
+    );
+}
+
 /// The numbers of a segment are looked at before anything else in it is believed.
 #[test]
 fn rfc9293_3_10_7_4_what_is_outside_the_window_acknowledges_nothing() {
