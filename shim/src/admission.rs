@@ -8,12 +8,14 @@
 //! there. An event loop is steered all of them, since it soon accepts again; but one whose process has sent the listener
 //! to another one (SCM_RIGHTS), and so has it share, only as many as it waits for, like a thread.
 
-use crate::description::{Description, Role, Watch};
+use crate::description::{Description, Listener, Role, Watch};
 use crate::world::World;
 use crate::{clock, sys, thread};
+use stack::Instant;
 use stack::outside::Opens;
 use stack::slab::Key;
 use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What this process is steered of an inherited listener's new connections.
 #[derive(Debug, Clone, Copy)]
@@ -26,6 +28,25 @@ pub struct Admission {
     waiting: u32,
     /// What the steering program was told.
     pub opens: Opens,
+    /// Some wait here, and none is accepted.
+    pub neglect: Option<Neglect>,
+}
+
+/// For how long connections have waited without one being accepted.
+#[derive(Debug, Clone, Copy)]
+pub struct Neglect {
+    /// Since when.
+    pub since: Instant,
+    /// How often that was seen: the process had as many chances to come for them.
+    pub looks: u32,
+}
+
+/// There was an inherited listener: what the keeper asks without the lock.
+static MAY_BE_SHARED: AtomicBool = AtomicBool::new(false);
+
+/// Whether there may be inherited listeners.
+pub fn may_be_shared() -> bool {
+    MAY_BE_SHARED.load(Ordering::Relaxed)
 }
 
 /// None for now; who was steered here stays ours.
@@ -46,8 +67,10 @@ pub fn add(world: &mut World, key: Key) {
     if let Ok(description) = world.description(key)
         && let Role::Listener(listener) = &mut description.role
     {
-        listener.admission = Some(Admission { is_used: false, is_shared: false, waiting: 0, opens: NONE_NOW });
+        let opens = NONE_NOW;
+        listener.admission = Some(Admission { is_used: false, is_shared: false, waiting: 0, opens, neglect: None });
         world.inherited.push(key);
+        MAY_BE_SHARED.store(true, Ordering::Relaxed);
     }
 }
 
@@ -59,8 +82,10 @@ pub fn share(world: &mut World, key: Key) {
     match &mut listener.admission {
         Some(admission) => admission.is_shared = true,
         None => {
-            listener.admission = Some(Admission { is_used, is_shared: true, waiting: 0, opens: NONE_NOW });
+            listener.admission =
+                Some(Admission { is_used, is_shared: true, waiting: 0, opens: NONE_NOW, neglect: None });
             world.inherited.push(key);
+            MAY_BE_SHARED.store(true, Ordering::Relaxed);
         }
     }
     world.is_shut = true;
@@ -151,6 +176,22 @@ pub fn may_take_from_kernel(world: &mut World, fd: RawFd, key: Key) -> bool {
 pub fn reopen(world: &mut World, key: Key) {
     if world.description(key).is_ok_and(|listener| listener.admission().is_some_and(|it| it.opens == NONE_NOW)) {
         admit(world, key, |admission| Opens::Next(admission.waiting));
+    }
+}
+
+/// Steers no more of them here, until this process waits there again.
+pub fn shut(world: &mut World, key: Key) {
+    world.is_shut = true;
+    admit(world, key, |_| NONE_NOW);
+}
+
+/// One of them was accepted here.
+pub fn note_accepted(world: &mut World, key: Key) {
+    if !world.inherited.is_empty()
+        && let Ok(Description { role: Role::Listener(Listener { admission: Some(admission), .. }), .. }) =
+            world.description(key)
+    {
+        admission.neglect = None;
     }
 }
 

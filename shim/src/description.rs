@@ -4,6 +4,7 @@ use crate::admission::Admission;
 use crate::calls::bind::Chosen;
 use crate::calls::passed::Passed;
 use crate::datagram::Datagram;
+use crate::handoff::Mailbox;
 use crate::relay::Relay;
 use crate::sys;
 use crate::waker::WakerId;
@@ -137,12 +138,14 @@ pub struct Listener {
     pub shadow_is_next: bool,
     /// It was inherited, perhaps by other processes too: which connections are for this one.
     pub admission: Option<Admission>,
+    /// Where those are for the others.
+    pub mailbox: Option<Mailbox>,
 }
 
 impl Listener {
     /// One that this process does not serve yet.
     pub fn new(backlog: usize) -> Self {
-        Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None }
+        Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None, mailbox: None }
     }
 }
 

@@ -7,6 +7,7 @@
 use crate::channel::{self, Message};
 use crate::children::{self, Children};
 use crate::description::Role;
+use crate::handoff::{self, Token};
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
 use crate::{admission, attach, config, exit, keeper, old_sets, sys};
@@ -92,7 +93,8 @@ extern "C" fn before() {
     // A signal handler that interrupted us forks with the lock taken by its own thread; the child calls exec or
     // _exit (signal-safety(7)), for which it needs no lock.
     if !crate::thread::is_inside() {
-        let world = world::enter_quietly();
+        let mut world = world::enter_quietly();
+        handoff::prepare(&mut world);
         let channels = Channels::open(&world);
         HELD.set(Some(ManuallyDrop::new((world, channels))));
     }
@@ -152,6 +154,7 @@ pub fn leave_stack(world: &mut World) -> bool {
     }
     world.drop_lingering();
     std::mem::take::<Children>(&mut world.children).fds().for_each(close_own);
+    std::mem::take(&mut world.tokens).iter().flat_map(Token::fds).for_each(close_own);
     keeper::forget_relays();
     std::mem::take::<Relays>(&mut world.relays).fd().into_iter().for_each(close_own);
     let keys: Vec<_> = world.descriptions.iter().map(|(key, _)| key).collect();

@@ -9,8 +9,8 @@
 
 use crate::held_signals::HeldSignals;
 use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
-use crate::wait::readable;
-use crate::{clock, exit, fd_table, relay, sys, world};
+use crate::wait::{earliest, readable};
+use crate::{admission, clock, exit, fd_table, handoff, relay, sys, world};
 use fd_table::Entry;
 use stack::Errno;
 use std::os::fd::RawFd;
@@ -124,6 +124,9 @@ fn keep(event: RawFd) {
         exit::serve_end();
         if TURNS.load(Ordering::Relaxed) == seen {
             drive(event);
+        } else if admission::may_be_shared() {
+            // Threads are busy, but perhaps not with accepting.
+            handoff::attend(&mut world::enter_quietly(), clock::now());
         }
         seen = TURNS.load(Ordering::Relaxed);
     }
@@ -161,7 +164,8 @@ fn drive(event: RawFd) {
             world.turn(now);
         }
         relay::serve(&mut world, now);
-        let timeout = world.deadline().map(|deadline| clock::until(now, deadline));
+        let look_at = handoff::attend(&mut world, now);
+        let timeout = earliest(world.deadline(), look_at).map(|deadline| clock::until(now, deadline));
         if !is_attended {
             fds.extend(world.network.iter().flat_map(|network| network.rings()).map(readable));
         }

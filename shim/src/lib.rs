@@ -31,6 +31,7 @@ mod fd_table;
 mod forward;
 mod fork;
 mod guardian;
+mod handoff;
 mod held_signals;
 mod hooks;
 mod inherited;

@@ -52,6 +52,16 @@ pub const PASSED_MAX: usize = 128;
 /// As said.
 pub const PASSED_LEN_MAX: usize = 256;
 
+/// How long connections may wait at an inherited listener while this process accepts none: then others get them. A
+/// process that only has much to do comes sooner.
+pub const NEGLECT_MAX: Duration = Duration::from_millis(200);
+
+/// How often that must have been seen: on a busy machine the process, too, may not have run.
+pub const NEGLECT_LOOKS_MIN: u32 = 10;
+
+/// How often it is looked at.
+pub const NEGLECT_LOOK_PERIOD: Duration = Duration::from_millis(10);
+
 /// Ports kept reserved in the kernel for flows that the application has closed and the stack has not finished: each is an
 /// fd of the process, which may have 1,024. Beyond that the kernel may give a port away early, and has its packets.
 pub const LINGERING_MAX: usize = 128;

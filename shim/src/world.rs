@@ -8,6 +8,7 @@ use crate::children::Children;
 use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
+use crate::handoff::{self, Token};
 use crate::inherited::Inheritance;
 use crate::interruption::Deferral;
 use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX};
@@ -53,6 +54,8 @@ pub struct World {
     pub relays: Relays,
     /// Children of fork(2) that may come for some.
     pub children: Children,
+    /// What says that a connection was given away.
+    pub tokens: Vec<Token>,
     /// Flows of those before this process.
     pub inheritance: Inheritance,
     /// Epoll instances of the parent process.
@@ -185,6 +188,7 @@ impl World {
             is_shut: false,
             relays: Relays::default(),
             children: Children::default(),
+            tokens: Vec::new(),
             inheritance: Inheritance::default(),
             old_sets: OldSets::default(),
             cancelled: Cancelled::default(),
@@ -356,6 +360,11 @@ impl World {
                 set.remove(watch.item);
             }
         }
+        if let Role::Listener(listener) = &description.role
+            && let Some(mailbox) = listener.mailbox
+        {
+            mailbox.close();
+        }
         self.inherited.retain(|&inherited| inherited != key);
         self.descriptions.remove(key);
     }
@@ -368,6 +377,7 @@ impl World {
 
     /// Closes every flow, as the kernel closes every fd when a process ends. Those that others have stay, as relays.
     pub fn close_all(&mut self) {
+        self.inherited.clone().into_iter().for_each(|key| handoff::give_away(self, key));
         for key in self.flows() {
             if children::take_over(self, key) {
                 continue;

@@ -263,6 +263,163 @@ static void bulk_peer(void)
 	TRY(close(fd));
 }
 
+// Serves connections one after the other, in an event loop; one that says so has it do something else.
+static void serve_shared(int waiting, int release)
+{
+	int epfd = epoll_create1(0), held = -1;
+	struct epoll_event event = {.events = EPOLLIN};
+	set_nonblocking(waiting);
+	epoll_ctl(epfd, EPOLL_CTL_ADD, waiting, &event);
+	event.data.fd = release;
+	epoll_ctl(epfd, EPOLL_CTL_ADD, release, &event);
+	for (;;) {
+		char bytes[4];
+		if (epoll_wait(epfd, &event, 1, -1) != 1)
+			continue;
+		if (event.data.fd == release)
+			_exit(0);
+		int fd = accept(waiting, NULL, NULL);
+		if (fd < 0)
+			continue;
+		// No wait in recv(2), by which it would show that it serves one at a time.
+		wait_for(fd, POLLIN);
+		if (recv(fd, bytes, 4, 0) == 4)
+			send(fd, bytes, 4, 0);
+		if (memcmp(bytes, "hold", 4)) {
+			close(fd);
+			continue;
+		}
+		held = fd;
+		// Busy, as far as anybody can tell.
+		if (read(release, bytes, 1) == 0)
+			send(held, "done", 4, 0), _exit(0);
+	}
+}
+
+// While one process is busy, the others that have the listener serve everybody.
+static void shared_listener(void)
+{
+	// Not attended to here: one of the children will.
+	union address address = wildcard_at(PORT);
+	int ends[2], waiting = stream();
+	if (pipe(ends) || bind(waiting, &address.any, address_len) || listen(waiting, 16))
+		give_up("listen");
+	pid_t pids[2];
+	for (int at = 0; at < 2; at++) {
+		pids[at] = child();
+		if (pids[at] == 0) {
+			close(ends[1]);
+			serve_shared(waiting, ends[0]);
+		}
+	}
+	TRY(close(waiting));
+	tell();
+	await();
+	close(ends[1]);
+	join(pids[0]);
+	join(pids[1]);
+}
+
+static int ask(const char *what)
+{
+	union address address = ours_at(PORT), name;
+	socklen_t len = sizeof name;
+	char bytes[5] = {0};
+	int fd = stream();
+	TRY(connect(fd, &address.any, address_len));
+	TRY(send(fd, what, 4, 0));
+	TRY(recv(fd, bytes, 4, MSG_WAITALL));
+	puts(bytes);
+	TRY(getpeername(fd, &name.any, &len));
+	return fd;
+}
+
+static void shared_listener_peer(void)
+{
+	char bytes[5] = {0};
+	await();
+	for (int round = 0; round < 3; round++)
+		close(ask("ping"));
+	int held = ask("hold");
+	for (int round = 0; round < 4; round++) {
+		int fd = ask("pong");
+		TRY(recv(fd, bytes, 1, 0));
+		close(fd);
+	}
+	tell();
+	TRY(recv(held, bytes, 4, MSG_WAITALL));
+	puts(bytes);
+}
+
+// As a server that reloads: what waits at a listener that one process closes, another one accepts.
+static void left_to_another(void)
+{
+	union address address = wildcard_at(PORT), name;
+	socklen_t len = sizeof name;
+	int waiting = stream(), epfd;
+	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
+		give_up("listen");
+	pid_t pid = child();
+	if (pid == 0) {
+		struct epoll_event event = {.events = EPOLLIN};
+		TRY_FD(epfd = epoll_create1(0));
+		TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, waiting, &event));
+		for (int round = 0; round < 2; round++) {
+			tell();
+			TRY(epoll_wait(epfd, &event, 1, -1));
+			int fd = TRY_FD(accept(waiting, NULL, NULL));
+			wait_for(fd, POLLIN);
+			char bytes[4];
+			TRY(recv(fd, bytes, 4, 0));
+			TRY(send(fd, bytes, 4, 0));
+			close(fd);
+		}
+		tell();
+		await();
+		leave(TRY(close(waiting)));
+	}
+	join(pid);
+	pid = child();
+	if (pid == 0) {
+		for (int round = 0; round < 2; round++) {
+			len = sizeof name;
+			int fd = TRY_FD(accept4(waiting, &name.any, &len, round ? SOCK_CLOEXEC : SOCK_NONBLOCK));
+			say_address("the peer", &name, len);
+			TRY(fcntl(fd, F_GETFL));
+			TRY(fcntl(fd, F_GETFD));
+			wait_for(fd, POLLIN);
+			char bytes[4];
+			TRY(recv(fd, bytes, 4, 0));
+			TRY(send(fd, bytes, 4, 0));
+			say_names(fd);
+			TRY(close(fd));
+		}
+		leave(8);
+	}
+	join(pid);
+}
+
+static void left_to_another_peer(void)
+{
+	char bytes[4];
+	int fds[4];
+	for (int at = 0; at < 4; at++) {
+		union address address = ours_at(PORT);
+		if (at < 3)
+			await();
+		fds[at] = stream();
+		TRY(connect(fds[at], &address.any, address_len));
+		TRY(send(fds[at], "ping", 4, 0));
+		if (at < 2)
+			TRY(recv(fds[at], bytes, 4, MSG_WAITALL));
+	}
+	tell();
+	for (int at = 2; at < 4; at++) {
+		TRY(recv(fds[at], bytes, 4, MSG_WAITALL));
+		TRY(recv(fds[at], bytes, 4, MSG_WAITALL));
+	}
+}
+
 const struct test_case cases[] = {
 	{"handed_to_the_child", FLOW, handed_to_the_child, send_back},
 	{"closed_by_the_parent_first", FLOW, closed_by_the_parent_first, send_back},
@@ -273,6 +430,8 @@ const struct test_case cases[] = {
 	{"options_without_descriptors", FLOW, options_without_descriptors, send_back},
 	{"watched_by_the_child", FLOW, watched_by_the_child, send_back},
 	{"watched_before", FLOW, watched_before, send_back},
+	{"left_to_another", MIXED, left_to_another, left_to_another_peer},
+	{"shared_listener", MIXED, shared_listener, shared_listener_peer},
 	{"bulk_by_the_child", FLOW, bulk_by_the_child, bulk_peer},
 	{0},
 };

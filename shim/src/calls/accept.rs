@@ -6,7 +6,7 @@ use crate::description::{Description, Flow, Role, Shadow, Standing};
 use crate::sys::AddressBuffer;
 use crate::wait::{self, Patience};
 use crate::world::World;
-use crate::{admission, args, attach, escape, fd_table, stats, sys};
+use crate::{admission, args, attach, escape, fd_table, handoff, stats, sys};
 use libc::{SOCK_CLOEXEC, SOCK_NONBLOCK, c_int};
 use stack::slab::Key;
 use stack::socket::{ListenerId, Socket};
@@ -82,14 +82,24 @@ fn accept_ours(world: &mut World, key: Key, id: ListenerId, flags: c_int) -> Res
     // Before the flow is taken: without an fd it has to stay where it is.
     let family = world.description(key)?.family;
     let fd = world.placeholders.take(family)?;
-    let accepted = take_flow(world, key, id, fd, flags);
-    if accepted.is_err() {
-        sys::close(fd);
-    }
-    accepted
+    let taken = take_flow(world, key, id, flags & SOCK_NONBLOCK != 0);
+    let (accepted, peer) = taken.inspect_err(|_| sys::close(fd))?;
+    world.description(accepted)?.fds.push(fd);
+    fd_table::set_placeholder(fd, fd_table::Entry::Socket(accepted), flags & SOCK_CLOEXEC != 0);
+    admission::note_accepted(world, key);
+    Ok(Accepted { fd, peer, family })
 }
 
-fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_int) -> Result<Accepted, Errno> {
+/// Takes a connection off a listener's queue: a description that no fd stands for yet, and who is at the other end.
+///
+/// # Errors
+/// `EAGAIN`: none is there. `ENOBUFS`: too many descriptions; it is reset.
+pub fn take_flow(
+    world: &mut World,
+    key: Key,
+    id: ListenerId,
+    nonblocking: bool,
+) -> Result<(Key, Option<SocketAddr>), Errno> {
     let Description { family, settings, passed, device, chosen, .. } = world.description(key)?;
     let (family, mut settings, passed, device) = (*family, *settings, passed.handed_down(), *device);
     let chosen = Chosen { port: false, ..*chosen };
@@ -104,7 +114,7 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
         standing: Standing::Connected,
         born: world.children.forks(),
     });
-    let accepted = match world.describe(family, role, flags & SOCK_NONBLOCK != 0, settings) {
+    let accepted = match world.describe(family, role, nonblocking, settings) {
         Ok(accepted) => accepted,
         Err(errno) => {
             world.stack().ok_or(errno)?.tcp_close(flow, true);
@@ -113,12 +123,10 @@ fn take_flow(world: &mut World, key: Key, id: ListenerId, fd: RawFd, flags: c_in
     };
     let description = world.description(accepted)?;
     (description.passed, description.device, description.chosen) = (passed, device, chosen);
-    description.fds.push(fd);
     if let Some(stack) = world.stack() {
         stack.set_token(Socket::Flow(flow), accepted.to_bits());
     }
-    fd_table::set_placeholder(fd, fd_table::Entry::Socket(accepted), flags & SOCK_CLOEXEC != 0);
-    Ok(Accepted { fd, peer, family })
+    Ok((accepted, peer))
 }
 
 /// A connection that came over the kernel: it is the kernel's for good.
@@ -127,14 +135,20 @@ fn accept_shadow(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result
     let accepted = sys::accept(fd, &mut name, flags);
     let description = world.description(key)?;
     let family = description.family;
+    let mut mailbox = None;
     if let Role::Listener(listener) = &mut description.role {
         listener.shadow_is_ready = accepted.is_ok();
+        mailbox = listener.mailbox;
     }
     if accepted.is_err() {
         admission::reopen(world, key);
     }
     let (fd, len) = accepted?;
     fd_table::clear(fd);
+    let peer = args::parse_address(&name[..len]);
+    if let Some(peer) = handoff::redeem(mailbox, fd, peer, flags) {
+        return Ok(Accepted { fd, peer: Some(peer), family });
+    }
     stats::count(&stats::ACCEPTED_FROM_KERNEL);
-    Ok(Accepted { fd, peer: args::parse_address(&name[..len]), family })
+    Ok(Accepted { fd, peer, family })
 }

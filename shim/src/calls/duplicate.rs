@@ -5,7 +5,7 @@ use crate::fd_table::{self, Entry};
 use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
-use crate::{children, epoll, escape, fork, sys};
+use crate::{children, epoll, escape, fork, handoff, sys};
 use libc::c_int;
 use stack::Errno;
 use stack::slab::Key;
@@ -84,8 +84,11 @@ fn detach(world: &mut World, fd: RawFd, entry: Entry) {
 /// Takes `fd` from its description, which ends with its last one.
 fn forget_socket(world: &mut World, fd: RawFd, key: Key) {
     let Some(description) = world.descriptions.get_mut(key) else { return };
-    if description.fds == [fd] && children::take_over(world, key) {
-        return;
+    if description.fds == [fd] {
+        if children::take_over(world, key) {
+            return;
+        }
+        handoff::give_away(world, key);
     }
     let Some(description) = world.descriptions.get_mut(key) else { return };
     description.fds.retain(|&other| other != fd);

@@ -17,7 +17,7 @@ use crate::description::{Description, Flow, Role, Shadow};
 use crate::fd_table::{self, Entry};
 use crate::limits::RELAY_EVENTS_MAX;
 use crate::world::World;
-use crate::{keeper, sys};
+use crate::{handoff, keeper, sys};
 use libc::{EPOLL_CTL_ADD, SOCK_STREAM, SOL_SOCKET, c_int, epoll_event};
 use name::Name;
 use stack::slab::Key;
@@ -65,7 +65,7 @@ enum Direction {
 /// What all relays of a process share.
 #[derive(Default)]
 pub struct Relays {
-    /// The epoll instance of what only the keeper waits for: our ends, and the channels to children of fork(2).
+    /// The epoll instance of what only the keeper waits for: our ends, and the channels to children of fork(2), tokens.
     epfd: Option<RawFd>,
     /// How many there are.
     count: usize,
@@ -75,9 +75,10 @@ pub struct Relays {
     buffer: Vec<u8>,
 }
 
-/// Which of the two an event is of.
+/// Which of the others an event is of that is not a relay's.
 const IS_CHILD: u64 = 1 << 31;
-const _: () = assert!((crate::limits::DESCRIPTIONS_MAX as u64) < IS_CHILD);
+const IS_TOKEN: u64 = 1 << 30;
+const _: () = assert!((crate::limits::DESCRIPTIONS_MAX as u64) < IS_TOKEN);
 
 /// Our ends are watched for everything, and looked at when something changes.
 const EVENTS: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
@@ -116,6 +117,15 @@ impl Relays {
     pub fn watch_child(&mut self, channel: RawFd, id: u32) -> Result<(), Errno> {
         let events = (libc::EPOLLIN | libc::EPOLLRDHUP) as u32;
         sys::epoll_control(self.epfd()?, EPOLL_CTL_ADD, channel, events, u64::from(id) << 32 | IS_CHILD)
+    }
+
+    /// Has the keeper hear of the end of a token.
+    ///
+    /// # Errors
+    /// What epoll_ctl(2) says.
+    pub fn watch_token(&mut self, connection: RawFd, id: u32) -> Result<(), Errno> {
+        let events = libc::EPOLLRDHUP as u32;
+        sys::epoll_control(self.epfd()?, EPOLL_CTL_ADD, connection, events, u64::from(id) << 32 | IS_TOKEN)
     }
 }
 
@@ -280,8 +290,9 @@ pub fn serve(world: &mut World, now: Instant) {
     let count = sys::epoll_look(epfd, &mut events).unwrap_or(0);
     for event in &events[..count] {
         let data = event.u64;
-        match data & IS_CHILD {
+        match data & (IS_CHILD | IS_TOKEN) {
             0 => world.relays.note(Key::from_bits(data)),
+            IS_TOKEN => handoff::retire(world, (data >> 32) as u32),
             _ => children::serve(world, (data >> 32) as u32),
         }
     }
