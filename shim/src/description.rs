@@ -56,6 +56,10 @@ pub struct Description {
     pub watches: Vec<Watch>,
     /// Threads that sleep until something happens to it.
     pub sleepers: Vec<WakerId>,
+    /// Threads whose calls wait for it.
+    pub waiters: u32,
+    /// The application has closed it: it lives on, by an fd of our own, for those that wait.
+    pub is_closed: bool,
 }
 
 /// What setsockopt(2) has set, beside what only the kernel's socket knows.
@@ -166,6 +170,8 @@ impl Description {
             device: None,
             watches: Vec::new(),
             sleepers: Vec::new(),
+            waiters: 0,
+            is_closed: false,
         }
     }
 
@@ -174,6 +180,7 @@ impl Description {
         (self.family, self.role, self.nonblocking, self.settings) = (family, role, nonblocking, settings);
         (self.passed, self.error, self.is_shut, self.device) = (Passed::default(), None, false, None);
         (self.chosen, self.left) = (Chosen::default(), None);
+        (self.waiters, self.is_closed) = (0, false);
         self.fds.clear();
         self.watches.clear();
         self.sleepers.clear();

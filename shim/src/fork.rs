@@ -207,6 +207,13 @@ fn inherit(world: &mut World, channels: Channels) {
         let Ok(description) = world.description(key) else { continue };
         description.sleepers.clear();
         description.watches.clear();
+        description.waiters = 0;
+        if description.is_closed {
+            // For the parent's threads only.
+            std::mem::take(&mut description.fds).into_iter().for_each(close_own);
+            world.descriptions.remove(key);
+            continue;
+        }
     }
     part_with_flows(world, parent);
 }

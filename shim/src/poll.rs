@@ -44,7 +44,7 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
     let start = clock::now();
     thread::begin_wait(start);
     let until = timeout.and_then(|timeout| clock::after(start, timeout));
-    let (mut may_spin, mut is_interrupted) = (true, false);
+    let (mut may_spin, mut is_interrupted, mut is_first) = (true, false, true);
     let mut kernel = fds.to_vec();
     let mut entered = Some(world);
     loop {
@@ -54,7 +54,9 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         let ours = look(&mut world, fds, &mut kernel);
         drop(world);
         let theirs = ask_kernel(fds, &mut kernel)?;
-        if ours + theirs > 0 || until.is_some_and(|until| until <= now) {
+        // What another thread closes meanwhile ends no wait, as in the kernel.
+        let is_wrong = std::mem::take(&mut is_first) && fds.iter().any(|fd| fd.revents & POLLNVAL != 0);
+        if ours + theirs > 0 || is_wrong || until.is_some_and(|until| until <= now) {
             thread::end_wait();
             return Ok(fds.iter().filter(|fd| fd.revents != 0).count());
         }
@@ -79,7 +81,7 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         }
         let wake_at = earliest(until, world.deadline());
         drop(world);
-        sleep.fds.extend(kernel.iter().filter(|fd| fd.fd >= 0));
+        sleep.fds.extend(kernel.iter().filter(|fd| fd.fd >= 0 && fd.revents & POLLNVAL == 0));
         let woken = sleep.run(&waiting, wake_at, mask);
         sleep.end(&mut world::enter_quietly(), sockets(fds));
         // What is there comes before a signal, as in the kernel: one more look.
@@ -111,7 +113,7 @@ fn look(world: &mut World, fds: &mut [pollfd], kernel: &mut [pollfd]) -> usize {
             Some(Entry::Inherited(_) | Entry::OldEpoll(_)) => {}
             Some(Entry::Socket(key) | Entry::Datagram(key)) => look_at_socket(world, key, fd, kernel),
         }
-        ready += usize::from(fd.revents != 0);
+        ready += usize::from(fd.revents & !POLLNVAL != 0);
     }
     ready
 }
@@ -139,10 +141,12 @@ fn ask_kernel(fds: &mut [pollfd], kernel: &mut [pollfd]) -> Result<usize, Errno>
     if kernel.iter().all(|fd| fd.fd < 0) {
         return Ok(0);
     }
-    let ready = sys::poll(kernel, Some(Duration::ZERO))?;
+    sys::poll(kernel, Some(Duration::ZERO))?;
+    let mut ready = 0;
     for (fd, kernel) in fds.iter_mut().zip(kernel) {
         if kernel.fd >= 0 {
             fd.revents |= kernel.revents;
+            ready += usize::from(kernel.revents & !POLLNVAL != 0);
             note_shadow(kernel);
         }
     }

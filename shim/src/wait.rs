@@ -4,6 +4,7 @@
 //! for its waker (another thread has turned the stack, or closed the socket), and for what else it waits for. All of
 //! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
 
+use crate::calls::duplicate;
 use crate::cancel::{self, CANCELLED};
 use crate::description::{Description, Role};
 use crate::interruption::{Handled, Waiting, is_signal_pending};
@@ -98,10 +99,11 @@ pub fn complete<T>(
         return attempt(&mut world);
     }
     let waiting = admission::begin(&mut world, [key].into_iter());
+    world.description(key)?.waiters += 1;
     let result = wait(world, key, patience, limit, attempt);
-    if !waiting.is_empty() {
-        admission::end(&mut world::enter_quietly(), waiting);
-    }
+    let mut world = world::enter_quietly();
+    admission::end(&mut world, waiting);
+    duplicate::end_wait(&mut world, key);
     result
 }
 
@@ -128,13 +130,14 @@ fn wait<T>(
         if patience.is_cancellable && cancel::is_due(&world) {
             return Err(CANCELLED);
         }
+        // The application may have closed the one that it called by.
+        let shadow = patience.shadow.and(world.description(key)?.fds.first().copied());
         if may_spin {
             let turns = world::turns();
             drop(world);
             // It was asked just now.
             let mut is_asked = true;
-            may_spin =
-                spin(turns, until, || !std::mem::take(&mut is_asked) && patience.shadow.is_some_and(sys::is_readable));
+            may_spin = spin(turns, until, || !std::mem::take(&mut is_asked) && shadow.is_some_and(sys::is_readable));
             world = world::enter()?;
             continue;
         }
@@ -144,7 +147,7 @@ fn wait<T>(
             thread::note_sleep_on_one();
         }
         drop(world);
-        sleep.fds.extend(patience.shadow.map(readable));
+        sleep.fds.extend(shadow.map(readable));
         // What it says, the next look sees; and a handler that is none of the application's (setuid(2)'s) ends nothing.
         let _ = sleep.run(&waiting, earliest(until, deadline), SignalMask::NONE);
         world = world::enter()?;

@@ -179,6 +179,95 @@ static void accept_woken_by_shutdown(void)
 	TRY(pthread_join(accepting, NULL));
 }
 
+// close(2) ends nothing that another thread does with the descriptor: that goes on, and then the socket is closed.
+static void closed_while_receiving(void)
+{
+	int fd = flow();
+	pthread_t reader = start(receive_one, &fd);
+	usleep(20000);
+	TRY(close(fd));
+	TRY(recv(fd, NULL, 0, 0));
+	tell();
+	TRY(pthread_join(reader, NULL));
+}
+
+static void closed_while_accepting(void)
+{
+	int waiting = listener();
+	pthread_t accepting = start(accept_one, &waiting);
+	usleep(20000);
+	TRY(close(waiting));
+	tell();
+	TRY(pthread_join(accepting, NULL));
+	tell();
+}
+
+static void connect_twice(void)
+{
+	union address address = ours_at(PORT);
+	await();
+	TRY(connect(stream(), &address.any, address_len));
+	await();
+	TRY(connect(stream(), &address.any, address_len));
+}
+
+static void *send_one(void *argument)
+{
+	TRY(send(*(int *)argument, "x", 1, 0));
+	return NULL;
+}
+
+// Another descriptor takes the number.
+static void replaced_while_sending(void)
+{
+	int fd = flow();
+	uint64_t filled = fill_up(fd);
+	fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
+	pthread_t sender = start(send_one, &fd);
+	usleep(20000);
+	TRY(dup2(eventfd(0, 0), fd) == fd);
+	tell_number(filled + 1);
+	TRY(pthread_join(sender, NULL));
+}
+
+static void read_what_was_filled(void)
+{
+	char bytes[65536];
+	int fd = flow();
+	uint64_t expected = await_number(), got = 0;
+	for (ssize_t n; (n = recv(fd, bytes, sizeof bytes, 0)) > 0;)
+		got += n;
+	printf("all of it: %d\n", got == expected);
+}
+
+static void *look_for_a_while(void *argument)
+{
+	struct pollfd look = {.fd = *(int *)argument, .events = POLLIN};
+	int n = poll(&look, 1, 200);
+	printf("poll: %d\n", n);
+	say_bits("  ", look.revents);
+	return NULL;
+}
+
+static void closed_under_a_poll(void)
+{
+	int fd = flow(), copy = fd;
+	pthread_t looking = start(look_for_a_while, &copy);
+	usleep(20000);
+	close(fd);
+	usleep(20000);
+	printf("closed\n");
+	pthread_join(looking, NULL);
+	tell();
+}
+
+static void read_the_end_later(void)
+{
+	int fd = flow();
+	await();
+	TRY(read_to_end(fd));
+}
+
 static void *wait_on_set(void *argument)
 {
 	struct epoll_event event;
@@ -205,6 +294,10 @@ const struct test_case cases[] = {
 	{"woken_without_descriptors", FLOW, woken_without_descriptors, send_one_to_each},
 	{"woken_by_shutdown", FLOW, woken_by_shutdown, read_the_end},
 	{"accept_woken_by_shutdown", PASSED, accept_woken_by_shutdown, NULL},
+	{"closed_while_receiving", FLOW, closed_while_receiving, send_one_slowly},
+	{"closed_while_accepting", SERVED, closed_while_accepting, connect_twice},
+	{"replaced_while_sending", FLOW, replaced_while_sending, read_what_was_filled},
+	{"closed_under_a_poll", FLOW, closed_under_a_poll, read_the_end_later},
 	{"added_to_a_set_in_use", FLOW, added_to_a_set_in_use, read_the_end},
 	{0},
 };

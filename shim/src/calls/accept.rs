@@ -34,6 +34,8 @@ pub fn accept(fd: RawFd, key: Key, peer: Answer, flags: c_int) -> Result<RawFd, 
     let patience = Patience { shadow: Some(fd), ..Patience::RECEIVE };
     let accepted = wait::complete(key, patience, |world| {
         attach::attach_for(world, key);
+        // Another thread may have closed the one that the call was made by.
+        let fd = world.description(key)?.fds.first().copied().ok_or(Errno::EBADF)?;
         accept_either(world, fd, key, flags)
     })?;
     if accepted.fd <= libc::STDERR_FILENO {

@@ -1,7 +1,8 @@
 //! dup(2) and close(2): the fds of a description come and go, and with the last one it ends.
 
-use crate::description::{Role, Shadow};
+use crate::description::{Description, Role, Shadow};
 use crate::fd_table::{self, Entry};
+use crate::relay::close_own;
 use crate::ret::BEGIN_AGAIN;
 use crate::wait::{self, Patience};
 use crate::world::{self, World};
@@ -47,7 +48,9 @@ pub fn close(fd: RawFd, entry: Entry) -> Result<(), Errno> {
 /// its FIN. With unread bytes it will send a RST, and need not wait.
 fn begin_lingering(world: &mut World, key: Key) -> bool {
     let Ok(description) = world.description(key) else { return false };
-    let lingers = description.fds.len() == 1 && description.settings.linger_s.is_some_and(|seconds| seconds > 0);
+    let lingers = description.fds.len() == 1
+        && description.waiters == 0
+        && description.settings.linger_s.is_some_and(|seconds| seconds > 0);
     let (Role::Flow(flow), true) = (&description.role, lingers) else { return false };
     let (id, born) = (flow.id, flow.born);
     if world.children.hold(key, born) {
@@ -91,6 +94,9 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) {
         handoff::give_away(world, key);
     }
     let Some(description) = world.descriptions.get_mut(key) else { return };
+    if description.fds == [fd] && lives_on(description, fd) {
+        return;
+    }
     description.fds.retain(|&other| other != fd);
     if !description.fds.is_empty() {
         return;
@@ -126,8 +132,36 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) {
         }
         Role::Undecided | Role::Relay(_) => {}
     }
+    // close(2) ends no poll(2) of another thread's.
+    world.descriptions.get_mut(key).into_iter().for_each(|description| description.sleepers.clear());
     world.flush_reply();
     world.remove(key);
+}
+
+/// Whether a connection or listener whose last fd goes is still waited for by a call of another thread's: as in the kernel it
+/// is closed when that returns. Until then an fd of our own stands for it.
+fn lives_on(description: &mut Description, fd: RawFd) -> bool {
+    let is_waited_for = description.waiters > 0 && !description.is_closed;
+    if !is_waited_for || !matches!(description.role, Role::Flow(_) | Role::Listener(_)) {
+        return false;
+    }
+    let Ok(own) = sys::duplicate_high(fd) else { return false };
+    fd_table::set(own, Entry::Internal);
+    (description.fds, description.is_closed) = (vec![own], true);
+    true
+}
+
+/// A call waits for a socket no longer. If it was closed meanwhile, it ends with the last such call.
+pub fn end_wait(world: &mut World, key: Key) {
+    let Ok(description) = world.description(key) else { return };
+    description.waiters -= 1;
+    if description.waiters == 0
+        && description.is_closed
+        && let Some(&own) = description.fds.first()
+    {
+        forget_socket(world, own, key);
+        close_own(own);
+    }
 }
 
 fn forget_epoll(world: &mut World, fd: RawFd, key: Key) {
