@@ -131,7 +131,7 @@ fn sshd() {
         run_command(&["mkdir", "-p", "/run/sshd"]);
         let conf = format!(
             "Port {PORT}\nHostKey {host_key}\nAuthorizedKeysFile {key}.pub\nStrictModes no\nPermitRootLogin yes\n\
-             UsePAM no\nPidFile none\n"
+             UsePAM no\nPidFile none\nSubsystem sftp /usr/lib/openssh/sftp-server\n"
         );
         let _sshd = stage.serve(Program::new(["/usr/sbin/sshd", "-D", "-e", "-f", &files.write("conf", conf)]));
         let options =
@@ -139,7 +139,18 @@ fn sshd() {
         let (port, login) = (PORT.to_string(), format!("root@{}", stage.address()));
         let command = ["-p", &port, &login, "echo ${SSH_CONNECTION% *}; wc -c; id -u"];
         let ssh = [&["ssh", "-q"][..], &options, &command].concat();
-        let answer = stage.client(ssh, &files.write("input", text())).text();
+        let input = files.write("input", text());
+        let answer = stage.client(ssh, &input).text();
+        // Files, both ways, by the programs that start ssh.
+        let remote = |name: &str| format!("{login}:{}", files.join(name));
+        let scp = [&["scp", "-q", "-P", &port][..], &options].concat();
+        stage.client([&scp[..], &[&input, &remote("copied")]].concat(), "/dev/null");
+        stage.client([&scp[..], &[&remote("copied"), &files.join("fetched")]].concat(), "/dev/null");
+        let shell = [&["ssh", "-p", &port][..], &options].concat().join(" ");
+        stage.client(["rsync", "-e", &shell, &remote("copied"), &files.join("synced")], "/dev/null");
+        for copy in ["fetched", "synced"] {
+            run_command(&["cmp", &input, &files.join(copy)]);
+        }
         // The peer's port is another one each time.
         let words: Vec<&str> = answer.split_whitespace().collect();
         assert_eq!(words.len(), 5, "{answer}");
@@ -196,6 +207,19 @@ fn postgresql() {
             psql("select * from t order by g"),
             psql("show tcp_keepalives_idle"),
         ];
+        let pgbench = |options: &[&str]| {
+            let (host, port) = (stage.address(), PORT.to_string());
+            let common = ["pgbench", "-h", &host, "-p", &port, "-U", "postgres", "postgres"];
+            stage.client([&common[..], options].concat(), "/dev/null").text()
+        };
+        pgbench(&["-i", "-q"]);
+        // Eight sessions at once; then a session for each transaction.
+        for (options, total) in
+            [(&["-c", "8", "-j", "2", "-t", "50"][..], 400), (&["-C", "-c", "8", "-j", "2", "-t", "5"], 40)]
+        {
+            let told = pgbench(options);
+            assert!(told.contains(&format!("actually processed: {total}/{total}")), "{told}");
+        }
         assert!(running.stop(libc::SIGINT).status.success());
         answers.concat()
     });
