@@ -3,6 +3,7 @@
 use crate::admission::Admission;
 use crate::calls::bind::Chosen;
 use crate::calls::passed::Passed;
+use crate::calls::zerocopy::Zerocopy;
 use crate::datagram::Datagram;
 use crate::handoff::Mailbox;
 use crate::relay::Relay;
@@ -52,6 +53,8 @@ pub struct Description {
     pub left: Option<SocketAddr>,
     /// The interface that it is bound to (SO_BINDTODEVICE), by its index.
     pub device: Option<u32>,
+    /// What it has sent with MSG_ZEROCOPY.
+    pub zerocopy: Zerocopy,
     /// Where epoll_ctl(2) has registered it.
     pub watches: Vec<Watch>,
     /// Threads that sleep until something happens to it.
@@ -73,6 +76,8 @@ pub struct Settings {
     pub send_timeout: Option<Duration>,
     /// SO_LINGER, in seconds.
     pub linger_s: Option<c_int>,
+    /// SO_ZEROCOPY.
+    pub zerocopy: bool,
     /// SO_REUSEADDR.
     pub reuse_address: bool,
     /// IPV6_V6ONLY.
@@ -167,6 +172,7 @@ impl Description {
             is_shut: false,
             chosen: Chosen::default(),
             left: None,
+            zerocopy: Zerocopy::default(),
             device: None,
             watches: Vec::new(),
             sleepers: Vec::new(),
@@ -179,7 +185,7 @@ impl Description {
     pub fn renew(&mut self, family: c_int, role: Role, nonblocking: bool, settings: Settings) {
         (self.family, self.role, self.nonblocking, self.settings) = (family, role, nonblocking, settings);
         (self.passed, self.error, self.is_shut, self.device) = (Passed::default(), None, false, None);
-        (self.chosen, self.left) = (Chosen::default(), None);
+        (self.chosen, self.left, self.zerocopy) = (Chosen::default(), None, Zerocopy::default());
         (self.waiters, self.is_closed) = (0, false);
         self.fds.clear();
         self.watches.clear();
@@ -221,6 +227,7 @@ impl Description {
             // As Linux says of a TCP socket that is not connected.
             Role::Undecided if self.error.is_some() => Readiness::WRITABLE | Readiness::HANGUP | Readiness::ERROR,
             Role::Undecided => Readiness::WRITABLE | Readiness::HANGUP,
+            Role::Flow(_) if self.zerocopy.is_done() => ours | Readiness::ERROR,
             _ => ours,
         }
     }

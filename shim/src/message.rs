@@ -1,7 +1,8 @@
-//! A datagram's message, as recvmsg(2) and sendmsg(2) have it: buffers, an address, and control messages (cmsg(3)). What
+//! A message, as recvmsg(2) and sendmsg(2) have it: buffers, an address, and control messages (cmsg(3)). What
 //! the calls that have less leave out is empty.
 
 use crate::args;
+use crate::calls::zerocopy::EXTENDED_ERR_LEN_MAX;
 use crate::memory::{self, Access};
 use crate::pieces::{self, Pieces};
 use crate::sys;
@@ -205,10 +206,10 @@ impl Incoming<'_> {
     }
 }
 
-/// Bytes of a cmsghdr, what they are aligned to, and the longest data that we have for one (struct in6_pktinfo).
+/// Bytes of a cmsghdr, what they are aligned to, and the longest data that we have for one.
 const CONTROL_HEADER_LEN: usize = size_of::<libc::cmsghdr>();
 const CONTROL_ALIGN: usize = align_of::<libc::cmsghdr>();
-const CONTROL_DATA_LEN_MAX: usize = size_of::<libc::in6_pktinfo>();
+const CONTROL_DATA_LEN_MAX: usize = EXTENDED_ERR_LEN_MAX;
 
 fn write(to: *mut c_void, bytes: &[u8]) -> Result<(), Errno> {
     if !memory::is_there(to.addr(), bytes.len(), Access::Write) {

@@ -223,4 +223,5 @@ programs! {
     threads,
     transmit,
     urgent,
+    zerocopy,
 }

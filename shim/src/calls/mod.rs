@@ -16,3 +16,4 @@ pub mod send;
 pub mod sendfile;
 pub mod shutdown;
 pub mod value;
+pub mod zerocopy;

@@ -82,6 +82,7 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_IP, libc::IP_RECVERR) => settings.tcp.v4.errors_are_hard = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => settings.tcp.v6.errors_are_hard = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
+        (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => settings.zerocopy = within(value, 0..=1)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => settings.tcp.notsent_lowat = args::option_int(value)? as u32,
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
@@ -116,7 +117,7 @@ pub fn recall(description: &mut Description, kernel: impl Fn(c_int, c_int, &mut 
     let rest = [libc::TCP_CORK, libc::TCP_CONGESTION, libc::TCP_SYNCNT, libc::TCP_LINGER2, libc::TCP_DEFER_ACCEPT];
     let tcp = tcp.into_iter().chain(rest).map(|name| (libc::IPPROTO_TCP, name));
     let socket = [libc::SO_KEEPALIVE, libc::SO_RCVTIMEO, libc::SO_SNDTIMEO, libc::SO_LINGER, libc::SO_REUSEADDR];
-    let socket = socket.into_iter().chain([libc::SO_OOBINLINE]);
+    let socket = socket.into_iter().chain([libc::SO_OOBINLINE, libc::SO_ZEROCOPY]);
     let socket = socket.into_iter().map(|name| (libc::SOL_SOCKET, name));
     let v4 = [libc::IP_MTU_DISCOVER, libc::IP_RECVERR].map(|name| (libc::IPPROTO_IP, name));
     let v6 = [libc::IPV6_V6ONLY, libc::IPV6_MTU_DISCOVER, libc::IPV6_RECVERR].map(|name| (libc::IPPROTO_IPV6, name));
@@ -233,6 +234,7 @@ pub fn get_in(world: &mut World, key: Key, level: c_int, name: c_int, room: usiz
         (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => Value::int(settings.tcp.keepalive.into()),
         (libc::SOL_SOCKET, libc::SO_OOBINLINE) => Value::int(settings.tcp.urgent_inline.into()),
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => Value::int(settings.reuse_address.into()),
+        (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => Value::int(settings.zerocopy.into()),
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => Value::time(settings.receive_timeout),
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),

@@ -78,11 +78,7 @@ fn is_kernels(name: Name, value: &[u8]) -> bool {
         // What is told beside the bytes, in control messages or the error queue.
         (
             libc::SOL_SOCKET,
-            libc::SO_TIMESTAMP
-            | libc::SO_TIMESTAMPNS
-            | libc::SO_TIMESTAMPING
-            | SO_TIMESTAMP_NEW..=SO_TIMESTAMPING_NEW
-            | libc::SO_ZEROCOPY,
+            libc::SO_TIMESTAMP | libc::SO_TIMESTAMPNS | libc::SO_TIMESTAMPING | SO_TIMESTAMP_NEW..=SO_TIMESTAMPING_NEW,
         )
         | (libc::IPPROTO_TCP, libc::TCP_INQ) => is_on,
         (libc::SOL_SOCKET, libc::SO_PEEK_OFF) => args::option_int(value).is_ok_and(|offset| offset >= 0),

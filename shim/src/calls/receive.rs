@@ -1,5 +1,6 @@
 //! recv(2), recvmsg(2), read(2), readv(2).
 
+use super::zerocopy;
 use crate::clock;
 use crate::description::Role;
 use crate::limits::DISCARD_LEN_MAX;
@@ -29,7 +30,11 @@ enum Manner {
 /// - `EFAULT`: no memory to receive into; the bytes stay where they are.
 /// - `EINVAL`: MSG_OOB, and there is no urgent byte. Flags that TCP does not know change nothing.
 pub fn receive(key: Key, pieces: Pieces<'_>, flags: c_int) -> Result<usize, Errno> {
-    if flags & (MSG_OOB | MSG_ERRQUEUE) != 0 {
+    if flags & MSG_ERRQUEUE != 0 {
+        // Its element has no bytes.
+        return zerocopy::next(key).map(|_| 0);
+    }
+    if flags & MSG_OOB != 0 {
         return receive_aside(key, pieces, flags);
     }
     if flags & MSG_TRUNC != 0 {
@@ -67,10 +72,6 @@ fn receive_aside(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize
         world.turn(clock::now());
     }
     let id = flow(&mut world, key)?;
-    if flags & MSG_ERRQUEUE != 0 {
-        // No error is ever queued.
-        return Err(Errno::EAGAIN);
-    }
     let room = pieces.room(0, pieces.len().min(1))?.next();
     let byte = world.stack().ok_or(Errno::ENOTCONN)?.tcp_recv_urgent(id, flags & MSG_PEEK != 0)?;
     match (room, byte) {

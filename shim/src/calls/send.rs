@@ -1,12 +1,13 @@
 //! send(2), sendmsg(2), write(2), writev(2).
 
+use super::zerocopy;
 use crate::description::Role;
 use crate::pieces::Pieces;
 use crate::ret::BEGIN_AGAIN;
 use crate::sys;
 use crate::wait::{self, Patience};
 use crate::world::World;
-use libc::{MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_OOB, c_int};
+use libc::{MSG_DONTWAIT, MSG_MORE, MSG_NOSIGNAL, MSG_OOB, MSG_ZEROCOPY, c_int};
 use stack::Errno;
 use stack::slab::Key;
 use stack::socket::FlowId;
@@ -42,7 +43,12 @@ pub fn send_with(patience: Patience, key: Key, pieces: Pieces<'_>, flags: c_int)
         filled
     });
     match finished {
-        _ if sent > 0 => Ok(sent),
+        _ if sent > 0 => {
+            if flags & MSG_ZEROCOPY != 0 {
+                zerocopy::note(key);
+            }
+            Ok(sent)
+        }
         Err(Errno::EPIPE) if flags & MSG_NOSIGNAL == 0 => {
             sys::raise_sigpipe();
             Err(Errno::EPIPE)

@@ -1,12 +1,12 @@
 //! recvmsg(2), sendmsg(2), and their variants for several messages.
 
 use super::either::{self, Moved, Socket, moved};
-use crate::calls::{datagram, receive, send};
+use crate::calls::{datagram, receive, send, zerocopy};
 use crate::limits::IOVECS_MAX;
 use crate::message::{Incoming, Outgoing};
 use crate::pieces;
 use crate::{adopt, args, clock, escape, fork, ret, rights, sys, thread};
-use libc::{MSG_DONTWAIT, MSG_WAITFORONE, c_int, c_uint, mmsghdr, msghdr, ssize_t, timespec};
+use libc::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_WAITFORONE, c_int, c_uint, mmsghdr, msghdr, ssize_t, timespec};
 use stack::Errno;
 use std::mem::offset_of;
 use std::time::Duration;
@@ -17,6 +17,18 @@ use std::time::Duration;
 /// As for `Incoming::message`; nobody else touches the message.
 unsafe fn receive_message(socket: Socket, message: *mut msghdr, flags: c_int) -> Moved {
     match socket {
+        Socket::Stream(socket) if flags & MSG_ERRQUEUE != 0 => {
+            // SAFETY: the caller's promise.
+            let mut incoming = unsafe { Incoming::message(message)? };
+            let notice = zerocopy::next(socket)?;
+            incoming.begin();
+            incoming.set_name(&[])?;
+            incoming.set_flags(MSG_ERRQUEUE, flags);
+            incoming.add_control(notice.level, notice.kind, notice.data())?;
+            // SAFETY: the caller's promise.
+            unsafe { incoming.answer(message)? };
+            Ok(Some(0))
+        }
         Socket::Stream(socket) => {
             // SAFETY: the caller's promise.
             let (_, pieces) = unsafe { pieces::message(message)? };
