@@ -7,7 +7,10 @@
 use crate::export::__sigaction;
 use crate::held_signals::HeldSignals;
 use crate::{exit, fork, interruption, sys};
-use libc::{SA_RESETHAND, SA_RESTART, SA_SIGINFO, SIG_DFL, SIG_IGN, c_int, c_void, sigaction, sighandler_t, siginfo_t};
+use libc::{
+    SA_RESETHAND, SA_RESTART, SA_SIGINFO, SIG_DFL, SIG_IGN, c_int, c_uint, c_ulong, c_void, sigaction, sighandler_t,
+    siginfo_t,
+};
 use std::mem::zeroed;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -149,7 +152,21 @@ pub fn change<T>(signal: c_int, next: impl FnOnce() -> T) -> Option<(T, Before)>
     Some((answer, before))
 }
 
+/// What rt_sigaction(2) has where sigaction(2) has more (linux/signal_types.h): no mask is read here.
+#[repr(C)]
+pub struct KernelAction {
+    handler: sighandler_t,
+    flags: c_ulong,
+}
+
 impl Before {
+    /// The same for the system call.
+    pub fn reveal_kernels(&self, action: &mut KernelAction) {
+        if action.handler == ours() {
+            (action.handler, action.flags) = (self.handler, self.flags as c_uint as c_ulong);
+        }
+    }
+
     /// The handler that the application knows, where `handler` was found.
     pub fn handler(&self, handler: sighandler_t) -> sighandler_t {
         if handler == ours() { self.handler } else { handler }

@@ -5,6 +5,7 @@
 
 use super::poll;
 use crate::fd_table::{self, Entry};
+use crate::signals::{self, KernelAction};
 use crate::{args, exit, fork, ret, thread};
 use libc::{c_int, c_long, fd_set, pollfd, sigset_t};
 use stack::Errno;
@@ -55,6 +56,16 @@ export! {
     ) -> c_long = libc::syscall as unsafe extern "C" fn(c_long, ...) -> c_long {
         if thread::is_inside() {
             return None;
+        }
+        if number == libc::SYS_rt_sigaction {
+            // SAFETY: the application's own arguments.
+            let next = || unsafe { exported::next(number, a, b, c, d, e, f) };
+            let (failed, before) = signals::change(a as c_int, next)?;
+            if failed == 0 && c != 0 {
+                // SAFETY: rt_sigaction(2): it has just been filled in.
+                before.reveal_kernels(unsafe { &mut *(c as *mut KernelAction) });
+            }
+            return Some(failed);
         }
         let may_be_ours = match number {
             libc::SYS_socket
