@@ -17,6 +17,7 @@ const UNSAFE_IN_SHIM: &[&str] = &[
     "config.rs",
     "export.rs",
     "fork.rs",
+    "heap.rs",
     "held_signals.rs",
     "forward.rs",
     "hooks/",

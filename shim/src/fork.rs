@@ -10,7 +10,7 @@ use crate::description::Role;
 use crate::handoff::{self, Token};
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
-use crate::{admission, attach, config, exit, keeper, old_sets, sys};
+use crate::{admission, attach, config, exit, heap, keeper, old_sets, sys};
 use stack::Errno;
 use stack::slab::Key;
 use std::cell::Cell;
@@ -98,9 +98,11 @@ extern "C" fn before() {
         let channels = Channels::open(&world);
         HELD.set(Some(ManuallyDrop::new((world, channels))));
     }
+    heap::hold();
 }
 
 extern "C" fn in_parent() {
+    heap::release();
     let Some((mut world, channels)) = HELD.take().map(ManuallyDrop::into_inner) else { return };
     channels.upstream.into_iter().for_each(|(_, childs)| sys::close(childs));
     if let Some([ours, childs]) = channels.own {
@@ -111,6 +113,7 @@ extern "C" fn in_parent() {
 }
 
 extern "C" fn in_child() {
+    heap::release();
     SERVED.store(sys::process_id(), Ordering::Relaxed);
     exit::forget();
     if let Some((world, channels)) = HELD.take().map(ManuallyDrop::into_inner) {

@@ -32,6 +32,7 @@ mod forward;
 mod fork;
 mod guardian;
 mod handoff;
+mod heap;
 mod held_signals;
 mod hooks;
 mod inherited;

@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <setjmp.h>
+#include <sys/syscall.h>
 
 // SIGUSR1 and SIGUSR2 come to the main thread, the first some times before the second.
 static volatile sig_atomic_t firsts, seconds, is_over;
@@ -190,7 +191,11 @@ static void storm(void)
 	set(SIGALRM, call_much, SA_RESTART);
 	setitimer(ITIMER_REAL, &every, NULL);
 	long sent = 0, received = 0, wrong = 0;
+	void *memory[100] = {0};
 	while (sent < 2000 || sent_in_handler < 200) {
+		// The handler may find the program anywhere.
+		free(memory[sent % 100]);
+		memory[sent % 100] = malloc(sent * 7919 % 3000);
 		ssize_t now = send(storm_fd, "m", 1, 0);
 		wrong += now != 1;
 		sent += now == 1;
@@ -349,6 +354,14 @@ static void say_actions(int number)
 	say_action("signal", number);
 }
 
+// By the system call, whose sigaction is another one.
+static void say_raw(int number)
+{
+	struct { void (*handler)(int); unsigned long flags; void *restorer; uint64_t mask; } old;
+	TRY(syscall(SYS_rt_sigaction, number, NULL, &old, sizeof old.mask));
+	printf("raw: %d %#lx\n", old.handler == first ? 1 : old.handler == SIG_DFL ? 0 : -1, old.flags);
+}
+
 static void actions(void)
 {
 	stack_t stack = {.ss_sp = alternate, .ss_size = sizeof alternate};
@@ -360,6 +373,8 @@ static void actions(void)
 	say_actions(SIGRTMIN + 3);
 	say_actions(SIGCHLD);
 	struct sigaction action = {.sa_handler = first};
+	say_raw(SIGUSR1);
+	say_raw(SIGTERM);
 	for (int number = -1; number < 67; number++) {
 		int failed = sigaction(number, &action, NULL);
 		printf("%d: %d %d\n", number, failed, failed ? errno : 0);
@@ -444,8 +459,10 @@ static void die(int way)
 	case 1: recv(fd, &byte, 1, 0); break; // The parent sends SIGHUP.
 	case 2: // In the middle of a call, or between two.
 		setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 3000}, NULL);
-		for (;;)
+		for (void *memory = NULL;; memory = malloc(100)) {
 			recv(fd, &byte, 1, MSG_DONTWAIT);
+			free(memory);
+		}
 	case 3: // By a write that nobody reads.
 		shutdown(fd, SHUT_WR);
 		send(fd, &byte, 1, 0);
