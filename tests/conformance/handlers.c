@@ -448,60 +448,6 @@ static void thread_ended(void)
 	TRY(close(fd));
 }
 
-// A process that a signal ends by default: what it has sent still arrives, and then the end.
-static void die(int way)
-{
-	int fd = flow();
-	char byte;
-	write_pattern(fd, 300000);
-	switch (way) {
-	case 0: raise(SIGTERM); break;
-	case 1: recv(fd, &byte, 1, 0); break; // The parent sends SIGHUP.
-	case 2: // In the middle of a call, or between two.
-		setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 3000}, NULL);
-		for (void *memory = NULL;; memory = malloc(100)) {
-			recv(fd, &byte, 1, MSG_DONTWAIT);
-			free(memory);
-		}
-	case 3: // By a write that nobody reads.
-		shutdown(fd, SHUT_WR);
-		send(fd, &byte, 1, 0);
-	}
-}
-
-static void ended_by_default(void)
-{
-	for (int way = 0; way < 4; way++) {
-		pid_t pid = child();
-		if (pid == 0) {
-			die(way);
-			leave(1);
-		}
-		if (way == 1) {
-			usleep(200000);
-			kill(pid, SIGHUP);
-		}
-		join(pid);
-		tell();
-	}
-}
-
-static void read_what_it_sent(void)
-{
-	for (int way = 0; way < 4; way++) {
-		// Each for itself: the pattern begins anew.
-		pid_t pid = child();
-		if (pid == 0) {
-			int fd = flow();
-			printf("%llu bytes, then the end\n", (unsigned long long)read_to_end(fd));
-			TRY(close(fd));
-			leave(0);
-		}
-		join(pid);
-		await();
-	}
-}
-
 const struct test_case cases[] = {
 	{"which_handler", FLOW, which_handler, stay},
 	{"which_handler_of_accept", PASSED, which_handler_of_accept, NULL},
@@ -512,6 +458,5 @@ const struct test_case cases[] = {
 	{"actions", PASSED, actions, NULL},
 	{"jumped", FLOW, jumped, answer},
 	{"thread_ended", FLOW, thread_ended, answer},
-	{"ended_by_default", FLOW, ended_by_default, read_what_it_sent},
 	{0},
 };

@@ -1,4 +1,5 @@
-// Signals while a call waits: EINTR, SA_RESTART (signal(7)), and the masks of ppoll, pselect and epoll_pwait.
+// Signals while a call waits: EINTR, SA_RESTART (signal(7)), the masks of ppoll, pselect and epoll_pwait; and
+// signals that end the process.
 #include "case.h"
 
 // The signal comes again and again, so that one of them finds the call asleep however late it sleeps.
@@ -165,6 +166,60 @@ static void asynchronous(void)
 	tell();
 }
 
+// A process that a signal ends by default: what it has sent still arrives, and then the end.
+static void die(int way)
+{
+	int fd = flow();
+	char byte;
+	write_pattern(fd, 300000);
+	switch (way) {
+	case 0: raise(SIGTERM); break;
+	case 1: recv(fd, &byte, 1, 0); break; // The parent sends SIGHUP.
+	case 2: // In the middle of a call, or between two.
+		setitimer(ITIMER_REAL, &(struct itimerval){.it_value.tv_usec = 3000}, NULL);
+		for (void *memory = NULL;; memory = malloc(100)) {
+			recv(fd, &byte, 1, MSG_DONTWAIT);
+			free(memory);
+		}
+	case 3: // By a write that nobody reads.
+		shutdown(fd, SHUT_WR);
+		send(fd, &byte, 1, 0);
+	}
+}
+
+static void ended_by_default(void)
+{
+	for (int way = 0; way < 4; way++) {
+		pid_t pid = child();
+		if (pid == 0) {
+			die(way);
+			leave(1);
+		}
+		if (way == 1) {
+			usleep(200000);
+			kill(pid, SIGHUP);
+		}
+		join(pid);
+		tell();
+	}
+}
+
+static void read_what_it_sent(void)
+{
+	for (int way = 0; way < 4; way++) {
+		// Each for itself: the pattern begins anew.
+		pid_t pid = child();
+		if (pid == 0) {
+			int fd = flow();
+			printf("%llu bytes, then the end\n", (unsigned long long)read_to_end(fd));
+			TRY(close(fd));
+			leave(0);
+		}
+		join(pid);
+		await();
+	}
+}
+
 const struct test_case cases[] = {
 	{"interrupted", FLOW, interrupted, stay},
 	{"accept_interrupted", PASSED, accept_interrupted, NULL},
@@ -173,5 +228,6 @@ const struct test_case cases[] = {
 	{"restarted", FLOW, restarted, send_when_asked},
 	{"masks", FLOW, masks, stay},
 	{"asynchronous", FLOW, asynchronous, send_when_asked},
+	{"ended_by_default", FLOW, ended_by_default, read_what_it_sent},
 	{0},
 };
