@@ -240,6 +240,28 @@ static void read_what_was_filled(void)
 	printf("all of it: %d\n", got == expected);
 }
 
+static void closed_while_receiving_datagrams(void)
+{
+	union address address = ours_at(PORT);
+	int fd = socket(family, SOCK_DGRAM, 0);
+	TRY(bind(fd, &address.any, address_len));
+	pthread_t reader = start(receive_one, &fd);
+	usleep(20000);
+	TRY(close(fd));
+	tell();
+	TRY(pthread_join(reader, NULL));
+	fd = socket(family, SOCK_DGRAM, 0);
+	TRY(bind(fd, &address.any, address_len));
+}
+
+static void send_a_datagram(void)
+{
+	union address address = ours_at(PORT);
+	int fd = socket(family, SOCK_DGRAM, 0);
+	await();
+	TRY(sendto(fd, "x", 1, 0, &address.any, address_len));
+}
+
 static void *look_for_a_while(void *argument)
 {
 	struct pollfd look = {.fd = *(int *)argument, .events = POLLIN};
@@ -296,6 +318,7 @@ const struct test_case cases[] = {
 	{"accept_woken_by_shutdown", PASSED, accept_woken_by_shutdown, NULL},
 	{"closed_while_receiving", FLOW, closed_while_receiving, send_one_slowly},
 	{"closed_while_accepting", SERVED, closed_while_accepting, connect_twice},
+	{"closed_while_receiving_datagrams", ANYHOW, closed_while_receiving_datagrams, send_a_datagram},
 	{"replaced_while_sending", FLOW, replaced_while_sending, read_what_was_filled},
 	{"closed_under_a_poll", FLOW, closed_under_a_poll, read_the_end_later},
 	{"added_to_a_set_in_use", FLOW, added_to_a_set_in_use, read_the_end},

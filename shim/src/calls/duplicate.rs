@@ -138,11 +138,11 @@ fn forget_socket(world: &mut World, fd: RawFd, key: Key) {
     world.remove(key);
 }
 
-/// Whether a connection or listener whose last fd goes is still waited for by a call of another thread's: as in the kernel it
+/// Whether a socket whose last fd goes is still waited for by a call of another thread's: as in the kernel it
 /// is closed when that returns. Until then an fd of our own stands for it.
 fn lives_on(description: &mut Description, fd: RawFd) -> bool {
-    let is_waited_for = description.waiters > 0 && !description.is_closed;
-    if !is_waited_for || !matches!(description.role, Role::Flow(_) | Role::Listener(_)) {
+    let may_wait = matches!(description.role, Role::Flow(_) | Role::Listener(_) | Role::Datagram(_));
+    if description.waiters == 0 || description.is_closed || !may_wait {
         return false;
     }
     let Ok(own) = sys::duplicate_high(fd) else { return false };
@@ -154,7 +154,8 @@ fn lives_on(description: &mut Description, fd: RawFd) -> bool {
 /// A call waits for a socket no longer. If it was closed meanwhile, it ends with the last such call.
 pub fn end_wait(world: &mut World, key: Key) {
     let Ok(description) = world.description(key) else { return };
-    description.waiters -= 1;
+    // In a child that a signal handler made, nobody is counted.
+    description.waiters = description.waiters.saturating_sub(1);
     if description.waiters == 0
         && description.is_closed
         && let Some(&own) = description.fds.first()

@@ -62,6 +62,8 @@ fn attempt(
     let description = descriptions.get_mut(key).ok_or(Errno::EBADF)?;
     let may_block = !description.nonblocking && flags & MSG_DONTWAIT == 0;
     let is_told = description.nonblocking && !description.watches.is_empty() || may_block && is_first;
+    // Another thread may have closed the one that the call was made by.
+    let fd = description.fds.first().copied().unwrap_or(fd);
     let &mut Description { family, ref mut role, .. } = description;
     let Role::Datagram(datagram) = role else { return Err(Errno::EBADF) };
     let stack = network.as_mut().map(|network| &mut network.stack);
