@@ -110,6 +110,10 @@ fn is_queued(world: &mut World, id: ListenerId) -> bool {
 pub fn give_away(world: &mut World, key: Key) {
     let Ok(Description { role: Role::Listener(listener), fds, .. }) = world.description(key) else { return };
     let (Some(_), Some(mailbox), Some(&fd)) = (listener.admission, listener.mailbox, fds.first()) else { return };
+    // A token might come to another socket at the port: its connections are none of this one's in the kernel either.
+    if sys::option_int(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT) != Ok(0) {
+        return;
+    }
     admission::shut(world, key);
     // What has arrived counts.
     world.turn(clock::now());
@@ -190,23 +194,28 @@ fn take(mailbox: Mailbox) -> Option<RawFd> {
     sys::receive_with_fd(mailbox.take, &mut [0], 0).ok()?.1?.ok()
 }
 
-/// What the kernel's listener had, at `fd`: if it is a token, the connection that it stands for is put there, as accept4(2)
-/// is asked for it by `flags`. Returns its peer.
-pub fn redeem(mailbox: Option<Mailbox>, fd: RawFd, peer: Option<SocketAddr>, flags: c_int) -> Option<SocketAddr> {
-    let (mailbox, peer) = (mailbox?, peer?);
+/// Whether what the kernel's listener had, at `fd`, is a token.
+pub fn is_token(fd: RawFd, peer: Option<SocketAddr>) -> bool {
+    let (Some(peer), Ok(local)) = (peer, name(fd, sys::socket_name)) else { return false };
     let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     // Most have another host's address, and a token has its listener's.
-    if name(fd, sys::socket_name).ok()?.ip() != peer.ip() || !is_token(peer) {
-        return None;
-    }
-    let connection = take(mailbox)?;
-    let placed = sys::duplicate_to(connection, fd, if flags & SOCK_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 });
-    sys::close(connection);
-    placed.and_then(|()| sys::set_nonblocking(fd, flags & SOCK_NONBLOCK != 0)).ok()?;
-    Some(Name::of(fd)?.remote)
+    local.ip() == peer.ip() && has_sign(peer)
 }
 
-fn is_token(peer: SocketAddr) -> bool {
+/// Puts the connection that a token at `fd` stands for in its place, as accept4(2) is asked for it by `flags`. Returns its
+/// peer.
+///
+/// # Errors
+/// `EAGAIN`: it is gone.
+pub fn redeem(mailbox: Mailbox, fd: RawFd, flags: c_int) -> Result<SocketAddr, Errno> {
+    let connection = take(mailbox).ok_or(Errno::EAGAIN)?;
+    let placed = sys::duplicate_to(connection, fd, if flags & SOCK_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 });
+    sys::close(connection);
+    placed.and_then(|()| sys::set_nonblocking(fd, flags & SOCK_NONBLOCK != 0))?;
+    Name::of(fd).map(|name| name.remote).ok_or(Errno::EAGAIN)
+}
+
+fn has_sign(peer: SocketAddr) -> bool {
     let Ok(probe) = sys::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) else { return false };
     let (address, len) = sign_of(peer);
     let is_there = sys::connect(probe, &address[..len]).is_ok();

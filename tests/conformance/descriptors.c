@@ -151,11 +151,20 @@ static void numbers(void)
 	TRY(getsockopt(lowest, IPPROTO_IP, IP_TOS, &value, &len));
 	TRY(value);
 	say_echo("a copy", lowest);
+	// Where the C library reads and writes by itself.
+	TRY(close(2));
+	tell();
+	TRY(accept(waiting, NULL, NULL));
+	TRY(dprintf(2, "ping"));
+	char bytes[5] = {0};
+	TRY(read(2, bytes, 4));
+	puts(bytes);
+	say_names(2);
 }
 
 static void numbers_peer(void)
 {
-	for (int round = 0; round < 4; round++) {
+	for (int round = 0; round < 5; round++) {
 		union address address = ours_at(PORT);
 		int fd = stream();
 		char bytes[4];

@@ -148,7 +148,10 @@ fn accept_shadow(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result
     let (fd, len) = accepted?;
     fd_table::clear(fd);
     let peer = args::parse_address(&name[..len]);
-    if let Some(peer) = handoff::redeem(mailbox, fd, peer, flags) {
+    if let Some(mailbox) = mailbox
+        && handoff::is_token(fd, peer)
+    {
+        let peer = handoff::redeem(mailbox, fd, flags).inspect_err(|_| sys::close(fd))?;
         return Ok(Accepted { fd, peer: Some(peer), family });
     }
     stats::count(&stats::ACCEPTED_FROM_KERNEL);
