@@ -20,8 +20,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// What this process is steered of an inherited listener's new connections.
 #[derive(Debug, Clone, Copy)]
 pub struct Admission {
-    /// This process has waited there: only then is anything steered to it.
-    pub is_used: bool,
     /// This process has sent the listener to another one.
     is_shared: bool,
     /// Threads that wait for one each.
@@ -67,10 +65,23 @@ pub fn add(world: &mut World, key: Key) {
     if let Ok(description) = world.description(key)
         && let Role::Listener(listener) = &mut description.role
     {
+        listener.is_used = false;
         let opens = NONE_NOW;
-        listener.admission = Some(Admission { is_used: false, is_shared: false, waiting: 0, opens, neglect: None });
+        listener.admission = Some(Admission { is_shared: false, waiting: 0, opens, neglect: None });
         world.inherited.push(key);
         MAY_BE_SHARED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A child of fork(2) has this process's listeners. Those that this process has not used itself may be for the child
+/// alone: nothing is steered here before it does.
+pub fn lend(world: &mut World) {
+    let is_lent = |role: &Role| matches!(role, Role::Listener(it) if !it.is_used && it.admission.is_none());
+    let lent = world.descriptions.iter().filter(|(_, description)| is_lent(&description.role));
+    let lent: Vec<Key> = lent.map(|(key, _)| key).collect();
+    for key in lent {
+        add(world, key);
+        admit(world, key, |_| NONE_NOW);
     }
 }
 
@@ -78,12 +89,11 @@ pub fn add(world: &mut World, key: Key) {
 pub fn share(world: &mut World, key: Key) {
     let Ok(description) = world.description(key) else { return };
     let Role::Listener(listener) = &mut description.role else { return };
-    let is_used = listener.id.is_some();
+    listener.is_used |= listener.id.is_some();
     match &mut listener.admission {
         Some(admission) => admission.is_shared = true,
         None => {
-            listener.admission =
-                Some(Admission { is_used, is_shared: true, waiting: 0, opens: NONE_NOW, neglect: None });
+            listener.admission = Some(Admission { is_shared: true, waiting: 0, opens: NONE_NOW, neglect: None });
             world.inherited.push(key);
             MAY_BE_SHARED.store(true, Ordering::Relaxed);
         }
@@ -118,8 +128,8 @@ pub fn begin_in_set(world: &mut World, set: Key) -> Vec<Key> {
     let (shared, own): (Vec<Key>, Vec<Key>) = listeners.into_iter().partition(is_shared);
     own.into_iter().for_each(|key| admit(world, key, |_| Opens::All));
     let World { descriptions, inherited, is_shut, .. } = &mut *world;
-    let mut admissions = inherited.iter().filter_map(|key| descriptions.get(*key)?.admission());
-    *is_shut = admissions.any(|admission| admission.is_used && admission.opens != Opens::All);
+    let is_shut_there = |it: &Description| it.is_steered() && it.admission().is_some_and(|it| it.opens != Opens::All);
+    *is_shut = inherited.iter().any(|key| descriptions.get(*key).is_some_and(is_shut_there));
     begin(world, shared.into_iter())
 }
 
@@ -144,11 +154,12 @@ fn is_asked(world: &World, key: Key, counts: impl Fn(&Watch) -> bool) -> bool {
 pub fn note_use(world: &mut World, key: Key) {
     if let Ok(description) = world.description(key)
         && let Role::Listener(listener) = &mut description.role
-        && let Some(admission) = &mut listener.admission
-        && !admission.is_used
+        && !listener.is_used
     {
-        admission.is_used = true;
-        (world.has_new_listeners, world.is_shut) = (true, true);
+        listener.is_used = true;
+        if listener.admission.is_some() {
+            (world.has_new_listeners, world.is_shut) = (true, true);
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 //! its privileges by then. Queues that another process holds are tried again as connections come in over the kernel.
 
 use crate::config::{self, Settings};
-use crate::description::{Description, Role};
+use crate::description::Role;
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
 use crate::guardian::Prepared;
@@ -354,8 +354,7 @@ pub fn watch_ring(set: &EpollSet, ring: RawFd) {
 
 fn serve_listeners(world: &mut World) {
     let is_new = |role: &Role| matches!(role, Role::Listener(listener) if listener.id.is_none());
-    let is_used = |description: &Description| description.admission().is_none_or(|admission| admission.is_used);
-    let new = world.descriptions.iter().filter(|(_, description)| is_new(&description.role) && is_used(description));
+    let new = world.descriptions.iter().filter(|(_, it)| is_new(&it.role) && it.is_steered());
     let waiting: Vec<Key> = new.map(|(key, _)| key).collect();
     for key in waiting {
         if let Err(error) = serve_listener(world, key) {

@@ -145,7 +145,9 @@ pub struct Listener {
     pub shadow_is_ready: bool,
     /// The next accept(2) looks at the shadow first, so that neither side starves the other.
     pub shadow_is_next: bool,
-    /// It was inherited, perhaps by other processes too: which connections are for this one.
+    /// This process has waited there or accepted.
+    pub is_used: bool,
+    /// Other processes have it, too, or had it first: which connections are for this one.
     pub admission: Option<Admission>,
     /// Where those are for the others.
     pub mailbox: Option<Mailbox>,
@@ -154,7 +156,15 @@ pub struct Listener {
 impl Listener {
     /// One that this process does not serve yet.
     pub fn new(backlog: usize) -> Self {
-        Listener { id: None, backlog, shadow_is_ready: false, shadow_is_next: false, admission: None, mailbox: None }
+        Listener {
+            id: None,
+            backlog,
+            shadow_is_ready: false,
+            shadow_is_next: false,
+            is_used: false,
+            admission: None,
+            mailbox: None,
+        }
     }
 }
 
@@ -214,6 +224,11 @@ impl Description {
             Role::Listener(listener) => listener.admission.as_ref(),
             _ => None,
         }
+    }
+
+    /// Whether connections are steered to a listener: its own process need not have used it.
+    pub fn is_steered(&self) -> bool {
+        matches!(&self.role, Role::Listener(listener) if listener.is_used || listener.admission.is_none())
     }
 
     /// What is true of it now. `stack` is the one of this process, if there is one.

@@ -105,6 +105,7 @@ extern "C" fn in_parent() {
     heap::release();
     let Some((mut world, channels)) = HELD.take().map(ManuallyDrop::into_inner) else { return };
     channels.upstream.into_iter().for_each(|(_, childs)| sys::close(childs));
+    admission::lend(&mut world);
     if let Some([ours, childs]) = channels.own {
         sys::close(childs);
         // If there is no child, this is heard of as its end.

@@ -420,6 +420,52 @@ static void left_to_another_peer(void)
 	}
 }
 
+enum { OTHER_PORT = 7003 };
+
+// A child alone serves one of its parent's listeners, and then the parent does.
+static void listener_of_the_child(void)
+{
+	union address address = ours_at(OTHER_PORT);
+	char byte;
+	int used = listener(), unused = stream();
+	tell();
+	int first = TRY_FD(accept(used, NULL, NULL));
+	TRY(bind(unused, &address.any, address_len));
+	TRY(listen(unused, 5));
+	pid_t pid = child();
+	if (pid == 0) {
+		int fd = TRY_FD(accept(unused, NULL, NULL));
+		TRY(read(fd, &byte, 1));
+		TRY(close(fd));
+		leave(7);
+	}
+	tell();
+	join(pid);
+	tell();
+	int fd = TRY_FD(accept(unused, NULL, NULL));
+	TRY(read(fd, &byte, 1));
+	TRY(close(fd));
+	TRY(read(first, &byte, 1));
+}
+
+static void connect_to_both(void)
+{
+	char byte;
+	await();
+	int first = stream();
+	union address address = ours_at(PORT), other = ours_at(OTHER_PORT);
+	TRY(connect(first, &address.any, address_len));
+	for (int i = 0; i < 2; i++) {
+		await();
+		int fd = stream();
+		TRY(connect(fd, &other.any, address_len));
+		TRY(write(fd, "x", 1));
+		TRY(read(fd, &byte, 1));
+		TRY(close(fd));
+	}
+	TRY(close(first));
+}
+
 const struct test_case cases[] = {
 	{"handed_to_the_child", FLOW, handed_to_the_child, send_back},
 	{"closed_by_the_parent_first", FLOW, closed_by_the_parent_first, send_back},
@@ -433,5 +479,6 @@ const struct test_case cases[] = {
 	{"left_to_another", MIXED, left_to_another, left_to_another_peer},
 	{"shared_listener", MIXED, shared_listener, shared_listener_peer},
 	{"bulk_by_the_child", FLOW, bulk_by_the_child, bulk_peer},
+	{"listener_of_the_child", MIXED, listener_of_the_child, connect_to_both},
 	{0},
 };
