@@ -273,3 +273,84 @@ unsafe fn program_counter(context: *mut ucontext_t) -> *mut u64 {
     // SAFETY: the caller's promise.
     unsafe { &raw mut (*context).uc_mcontext.pc }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::signals;
+    use std::cell::Cell;
+
+    thread_local! {
+        static SEEN: Cell<u32> = const { Cell::new(0) };
+    }
+
+    extern "C" fn see(_signal: c_int) {
+        SEEN.set(SEEN.get() + 1);
+    }
+
+    /// Has a handler for each of two signals, the first one's with SA_RESTART.
+    fn handle() {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(set_handlers);
+    }
+
+    fn set_handlers() {
+        for (signal, flags) in [(libc::SIGUSR1, libc::SA_RESTART), (libc::SIGUSR2, 0)] {
+            // SAFETY: all zeroes is a sigaction.
+            let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+            (action.sa_sigaction, action.sa_flags) = (see as *const () as usize, flags);
+            // SAFETY: the action is whole, and only counts.
+            assert_eq!(unsafe { libc::sigaction(signal, &action, std::ptr::null_mut()) }, 0);
+        }
+        signals::wrap_all();
+    }
+
+    /// A sleep of a millisecond.
+    fn sleep(waiting: &Waiting) -> Result<usize, Errno> {
+        sys::sleep_in_poll(waiting, &mut [], Some(std::time::Duration::from_millis(1)), SignalMask::NONE)
+    }
+
+    #[test]
+    fn a_handler_is_put_off_to_the_end() {
+        handle();
+        sys::raise(libc::SIGUSR1);
+        assert_eq!(SEEN.get(), 1);
+        let (outer, inner) = (Deferral::begin(), Deferral::begin());
+        sys::raise(libc::SIGUSR1);
+        sys::raise(libc::SIGUSR2);
+        assert!(is_signal_pending());
+        drop(inner);
+        assert_eq!(SEEN.get(), 1);
+        drop(outer);
+        assert_eq!(SEEN.get(), 3);
+        assert!(!is_signal_pending());
+    }
+
+    #[test]
+    fn a_wait_learns_of_the_first_handler_where_it_sleeps() {
+        handle();
+        let waiting = Waiting::begin();
+        assert_eq!((sleep(&waiting), waiting.take()), (Ok(0), None));
+        for (signal, handled) in [(libc::SIGUSR1, Handled::Restart), (libc::SIGUSR2, Handled::End)] {
+            let seen = SEEN.get();
+            sys::raise(signal);
+            assert_eq!(SEEN.get(), seen);
+            assert_eq!((sleep(&waiting), SEEN.get()), (Err(Errno::EINTR), seen + 1));
+            // Until it has taken note it does not sleep.
+            assert_eq!(sleep(&waiting), Err(Errno::EINTR));
+            assert_eq!(waiting.take(), Some(handled));
+        }
+    }
+
+    #[test]
+    fn a_wait_in_a_handler_leaves_the_interrupted_one_its_own() {
+        handle();
+        let waiting = Waiting::begin();
+        sys::raise(libc::SIGUSR2);
+        assert_eq!(sleep(&waiting), Err(Errno::EINTR));
+        let inner = Waiting::begin();
+        assert_eq!((sleep(&inner), inner.take()), (Ok(0), None));
+        drop(inner);
+        assert_eq!(waiting.take(), Some(Handled::End));
+    }
+}
