@@ -29,14 +29,23 @@ pub fn release(fd: RawFd) {
     }
 }
 
-/// What is at `fd` goes to another process, and stays here: a listener is then for both.
+/// What is at `fd` goes to another process, and stays here: a listener is then for both. An epoll instance is not: there it
+/// tells of the kernel's fds only.
 pub fn share(fd: RawFd) {
     release(fd);
-    if fork::is_served()
-        && let Some(Entry::Socket(key)) = fd_table::get(fd)
-        && let Ok(mut world) = world::enter()
-    {
-        admission::share(&mut world, key);
+    if !fork::is_served() {
+        return;
+    }
+    match fd_table::get(fd) {
+        Some(Entry::Socket(key)) => {
+            if let Ok(mut world) = world::enter() {
+                admission::share(&mut world, key);
+            }
+        }
+        Some(Entry::Epoll(_)) => {
+            tracing::warn!("an epoll instance that is sent to another process tells of no socket of ours there");
+        }
+        _ => {}
     }
 }
 

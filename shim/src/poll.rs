@@ -27,6 +27,18 @@ pub fn is_ours(fds: &[pollfd]) -> bool {
 /// # Errors
 /// `EINTR`: a signal handler ran. `CANCELLED`.
 pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+    poll_once(fds, timeout, mask).map(|Polled { count, .. }| count)
+}
+
+/// What a wait has ended with.
+struct Polled {
+    /// How many `revents` are not empty.
+    count: usize,
+    /// There was an fd that is not open from the start.
+    is_wrong: bool,
+}
+
+fn poll_once(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<Polled, Errno> {
     let mut world = world::enter()?;
     if cancel::is_due(&world) {
         return Err(CANCELLED);
@@ -39,7 +51,7 @@ pub fn poll(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> 
     polled
 }
 
-fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
+fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<Polled, Errno> {
     let waiting = Waiting::begin();
     let start = clock::now();
     thread::begin_wait(start);
@@ -58,7 +70,7 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
         let is_wrong = std::mem::take(&mut is_first) && fds.iter().any(|fd| fd.revents & POLLNVAL != 0);
         if ours + theirs > 0 || is_wrong || until.is_some_and(|until| until <= now) {
             thread::end_wait();
-            return Ok(fds.iter().filter(|fd| fd.revents != 0).count());
+            return Ok(Polled { count: fds.iter().filter(|fd| fd.revents != 0).count(), is_wrong });
         }
         if is_interrupted {
             return Err(Errno::EINTR);
@@ -170,8 +182,11 @@ pub struct Sets<'a> {
 }
 
 /// What select(2) takes each set for: what is asked of poll(2), and what of its answer counts (linux/fs/select.c).
-const CONDITIONS: [(c_short, c_short); 3] =
-    [(POLLIN, POLLIN | POLLHUP | POLLERR), (POLLOUT, POLLOUT | POLLERR), (POLLPRI, POLLPRI)];
+const CONDITIONS: [(c_short, c_short); 3] = [
+    (POLLIN, POLLIN | POLLHUP | POLLERR | POLLNVAL),
+    (POLLOUT, POLLOUT | POLLERR | POLLNVAL),
+    (POLLPRI, POLLPRI | POLLNVAL),
+];
 
 const WORD_BITS: usize = u64::BITS as usize;
 
@@ -225,11 +240,9 @@ impl Sets<'_> {
 /// `EBADF`: an fd that is not open. `EINTR`: a signal handler ran.
 pub fn select(sets: &mut Sets<'_>, timeout: Option<Duration>, mask: SignalMask) -> Result<usize, Errno> {
     let mut fds = sets.to_poll();
-    poll(&mut fds, timeout, mask)?;
-    if fds.iter().any(|fd| fd.revents & POLLNVAL != 0) {
-        return Err(Errno::EBADF);
-    }
-    Ok(sets.keep(&fds))
+    let polled = poll_once(&mut fds, timeout, mask)?;
+    // What was closed meanwhile counts as ready.
+    if polled.is_wrong { Err(Errno::EBADF) } else { Ok(sets.keep(&fds)) }
 }
 
 const _: () = assert!(size_of::<fd_set>().is_multiple_of(size_of::<u64>()));

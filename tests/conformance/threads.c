@@ -283,6 +283,28 @@ static void closed_under_a_poll(void)
 	tell();
 }
 
+static void *select_for_a_while(void *argument)
+{
+	fd_set in;
+	FD_ZERO(&in);
+	FD_SET(*(int *)argument, &in);
+	TRY(select(*(int *)argument + 1, &in, NULL, NULL, &(struct timeval){.tv_usec = 200000}));
+	TRY(FD_ISSET(*(int *)argument, &in));
+	return NULL;
+}
+
+static void closed_under_a_select(void)
+{
+	int fd = flow(), copy = fd;
+	pthread_t looking = start(select_for_a_while, &copy);
+	usleep(20000);
+	close(fd);
+	usleep(20000);
+	printf("closed\n");
+	pthread_join(looking, NULL);
+	tell();
+}
+
 static void read_the_end_later(void)
 {
 	int fd = flow();
@@ -321,6 +343,7 @@ const struct test_case cases[] = {
 	{"closed_while_receiving_datagrams", ANYHOW, closed_while_receiving_datagrams, send_a_datagram},
 	{"replaced_while_sending", FLOW, replaced_while_sending, read_what_was_filled},
 	{"closed_under_a_poll", FLOW, closed_under_a_poll, read_the_end_later},
+	{"closed_under_a_select", FLOW, closed_under_a_select, read_the_end_later},
 	{"added_to_a_set_in_use", FLOW, added_to_a_set_in_use, read_the_end},
 	{0},
 };
