@@ -224,6 +224,31 @@ static void serve_both(void)
 	await();
 }
 
+enum { LEFT_OPEN = 24 };
+
+// A closed socket's port is taken for its peer, which has not closed, and so the next connection has another one.
+static void ports_of_closed_sockets(void)
+{
+	union address address = peer_at(PORT);
+	await();
+	set_range("40000 40063");
+	for (int i = 0; i < LEFT_OPEN; i++) {
+		int fd = stream();
+		TRY(connect(fd, &address.any, address_len));
+		close(fd);
+	}
+	tell();
+}
+
+static void accept_and_keep(void)
+{
+	int waiting = listener();
+	tell();
+	for (int i = 0; i < LEFT_OPEN; i++)
+		TRY_FD(accept(waiting, NULL, NULL));
+	await();
+}
+
 // IP_BIND_ADDRESS_NO_PORT: the port comes with the connection. IP_LOCAL_PORT_RANGE: from where.
 static void late_and_chosen_ports(void)
 {
@@ -348,6 +373,7 @@ const struct test_case cases[] = {
 	{"of_a_connection", SERVED, of_a_connection, serve},
 	{"of_an_accepted", SERVED, of_an_accepted, open_one},
 	{"no_port_left", SERVED, no_port_left, serve_both},
+	{"ports_of_closed_sockets", SERVED, ports_of_closed_sockets, accept_and_keep},
 	{"late_and_chosen_ports", SERVED, late_and_chosen_ports, serve},
 	{"ports_differ", SERVED, ports_differ, serve},
 	{"what_cannot_be", PASSED, what_cannot_be, NULL},

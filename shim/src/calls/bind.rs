@@ -2,6 +2,7 @@
 
 use crate::args;
 use crate::description::{Description, Role};
+use crate::limits::PORT_PICKS_MAX;
 use crate::sys::{self, AddressBuffer};
 use crate::world;
 use libc::c_int;
@@ -55,14 +56,33 @@ pub fn bound(fd: RawFd) -> Result<SocketAddr, Errno> {
     Ok(SocketAddr::new(name.ip().to_canonical(), name.port()))
 }
 
-/// Reserves the local port of a connection in the kernel: the application's, or one that the kernel picks.
+/// Reserves the local port of a connection in the kernel: the application's, or one that the kernel picks. The kernel does
+/// not know what connections of closed sockets are still under way, and picks until there is one that is not taken.
 ///
 /// # Errors
 /// `EADDRNOTAVAIL`: none is left. What else the kernel says.
-pub fn reserve(fd: RawFd, family: c_int, bound: SocketAddr, source: IpAddr) -> Result<SocketAddr, Errno> {
+pub fn reserve(
+    fd: RawFd,
+    family: c_int,
+    bound: SocketAddr,
+    source: IpAddr,
+    is_taken: impl Fn(SocketAddr) -> bool,
+) -> Result<SocketAddr, Errno> {
     if bound.port() != 0 {
         return Ok(SocketAddr::new(source, bound.port()));
     }
+    for _ in 0..PORT_PICKS_MAX {
+        let local = pick(fd, family, source)?;
+        if !is_taken(local) {
+            return Ok(local);
+        }
+        release(fd, family, !bound.ip().is_unspecified()).map_err(|_| Errno::EADDRNOTAVAIL)?;
+    }
+    Err(Errno::EADDRNOTAVAIL)
+}
+
+/// Binds to a port that the kernel picks.
+fn pick(fd: RawFd, family: c_int, source: IpAddr) -> Result<SocketAddr, Errno> {
     let (address, len) = args::format_address(SocketAddr::new(source, 0), family);
     bind_to_any_port(fd, &address[..len])?;
     let local = self::bound(fd)?;

@@ -207,9 +207,10 @@ fn open(world: &mut World, fd: RawFd, key: Key, remote: SocketAddr) -> Result<Be
         world.give_to_kernel(key);
         return Ok(Begun::Kernel);
     }
-    let local = reserve(fd, family, bound, local_ip.unwrap_or(hop.source))?;
-    let now = clock::now();
     let stack = world.stack().ok_or(Errno::EBADF)?;
+    let is_taken = |local| stack.tcp_is_taken(local, remote);
+    let local = reserve(fd, family, bound, local_ip.unwrap_or(hop.source), is_taken)?;
+    let now = clock::now();
     let id = stack.tcp_connect(local, remote, options, key.to_bits(), now)?;
     let born = world.children.forks();
     let description = world.description(key)?;

@@ -91,7 +91,7 @@ impl Stack {
     ) -> Result<FlowId, Errno> {
         self.now = now;
         let flow_key = FlowKey::new(local, remote);
-        if self.syn_queue.get(&flow_key).is_some() || self.flow_table.get(&flow_key).is_some() {
+        if self.tcp_is_taken(local, remote) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let next_hop = match self.routes.next_hop(Some(local.ip()), remote.ip(), now) {
@@ -130,6 +130,12 @@ impl Stack {
         self.counters.flows_opened += 1;
         self.mark_dirty(key);
         Ok(FlowId(key))
+    }
+
+    /// Whether a flow has this 4-tuple, be it one whose socket is closed.
+    pub fn tcp_is_taken(&self, local: SocketAddr, remote: SocketAddr) -> bool {
+        let flow_key = FlowKey::new(local, remote);
+        self.syn_queue.get(&flow_key).is_some() || self.flow_table.get(&flow_key).is_some()
     }
 
     /// Where an opening flow stands: `Ok` once it has been established, `EINPROGRESS` before. One that has failed
