@@ -78,6 +78,8 @@ pub struct Settings {
     pub linger_s: Option<c_int>,
     /// SO_ZEROCOPY.
     pub zerocopy: bool,
+    /// TCP_INQ.
+    pub tells_unread: bool,
     /// SO_REUSEADDR.
     pub reuse_address: bool,
     /// IPV6_V6ONLY.

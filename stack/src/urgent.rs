@@ -176,6 +176,11 @@ impl Stack {
         self.flows.get(flow.0).map_or(0, Flow::input_len)
     }
 
+    /// TCP_CM_INQ: what has come and has not been read; a FIN counts for one (tcp_inq_hint() of Linux).
+    pub fn tcp_unread(&self, flow: FlowId) -> usize {
+        self.flows.get(flow.0).map_or(0, |flow| flow.wire.rcv_nxt.wrapping_sub(flow.copied()) as usize)
+    }
+
     /// SIOCATMARK: whether the next byte is the urgent one.
     pub fn tcp_is_at_mark(&self, flow: FlowId) -> bool {
         self.flows.get(flow.0).is_some_and(|flow| flow.urgent.mark.is_some_and(|mark| mark.seq == flow.copied()))

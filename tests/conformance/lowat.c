@@ -1,4 +1,4 @@
-// SO_RCVLOWAT: how much recv(2) waits for, and with how much a connection is readable.
+// SO_RCVLOWAT: how much recv(2) waits for, and with how much a connection is readable; TCP_INQ: how much is left.
 #include "case.h"
 
 static int set_lowat(int fd, int lowat)
@@ -148,13 +148,55 @@ static void of_much(void)
 	int fd = flow(), len = 20000;
 	set_lowat(fd, 300000);
 	ask(300000);
-	TRY(recv(fd, room, sizeof room, 0));
+	say_bits("enough", wait_for(fd, POLLIN));
+	// A call that has taken some of them would wait for as many more on Linux, and in vain.
+	set_lowat(fd, 1);
+	TRY(recv(fd, room, 300000, MSG_WAITALL));
 	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &len, sizeof len);
 	set_lowat(fd, 300000);
 	set_lowat(fd, -1);
 	set_lowat(fd, 1);
 	ask(0);
 	tell();
+	tell();
+}
+
+static void say_unread(int fd, size_t len, int flags)
+{
+	char room[64], control[64];
+	struct iovec piece = {room, len};
+	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+	if (TRY(recvmsg(fd, &message, flags)) < 0)
+		return;
+	printf("flags %x, control %zu\n", message.msg_flags, (size_t)message.msg_controllen);
+	for (struct cmsghdr *at = CMSG_FIRSTHDR(&message); at; at = CMSG_NXTHDR(&message, at)) {
+		int unread;
+		memcpy(&unread, CMSG_DATA(at), sizeof unread);
+		printf("level %d type %d length %zu: %d\n", at->cmsg_level, at->cmsg_type, (size_t)at->cmsg_len, unread);
+	}
+}
+
+// TCP_INQ: what is left is told with what is read.
+static void of_what_is_left(void)
+{
+	int fd = flow(), on = 1, two = 2;
+	ask(10);
+	have(fd, 10);
+	say_unread(fd, 1, 0);
+	TRY(setsockopt(fd, IPPROTO_TCP, TCP_INQ, &two, sizeof two));
+	TRY(setsockopt(fd, IPPROTO_TCP, TCP_INQ, &on, sizeof on));
+	say_unread(fd, 4, 0);
+	say_unread(fd, 3, MSG_PEEK);
+	say_unread(fd, 64, 0);
+	say_unread(fd, 64, MSG_DONTWAIT);
+	ask(5);
+	have(fd, 5);
+	ask(0);
+	tell();
+	wait_for(fd, POLLRDHUP);
+	say_unread(fd, 3, 0);
+	say_unread(fd, 2, 0);
+	say_unread(fd, 2, 0);
 	tell();
 }
 
@@ -194,6 +236,7 @@ const struct test_case cases[] = {
 	{"of_epoll", FLOW, of_epoll, send_as_asked},
 	{"of_blocking_calls", FLOW, of_blocking_calls, send_as_asked},
 	{"of_much", FLOW, of_much, send_as_asked},
+	{"of_what_is_left", FLOW, of_what_is_left, send_as_asked},
 	{"of_accepted", SERVED, of_accepted, send_to_the_accepted},
 	{0},
 };

@@ -83,6 +83,7 @@ fn keep(description: &mut Description, level: c_int, name: c_int, value: &[u8]) 
         (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => settings.tcp.v6.errors_are_hard = args::option_int(value)? != 0,
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) if !is_flow => settings.v6only = args::option_int(value)? != 0,
         (libc::SOL_SOCKET, libc::SO_ZEROCOPY) => settings.zerocopy = within(value, 0..=1)? != 0,
+        (libc::IPPROTO_TCP, libc::TCP_INQ) => settings.tells_unread = within(value, 0..=1)? != 0,
         (libc::SOL_SOCKET, libc::SO_REUSEADDR) => settings.reuse_address = args::option_int(value)? != 0,
         (libc::IPPROTO_TCP, libc::TCP_NOTSENT_LOWAT) => settings.tcp.notsent_lowat = args::option_int(value)? as u32,
         (libc::IPPROTO_TCP, libc::TCP_CONGESTION) => {
@@ -238,6 +239,7 @@ pub fn get_in(world: &mut World, key: Key, level: c_int, name: c_int, room: usiz
         (libc::SOL_SOCKET, libc::SO_RCVTIMEO) => Value::time(settings.receive_timeout),
         (libc::SOL_SOCKET, libc::SO_SNDTIMEO) => Value::time(settings.send_timeout),
         (libc::SOL_SOCKET, libc::SO_LINGER) => Value::linger(settings.linger_s),
+        (libc::IPPROTO_TCP, libc::TCP_INQ) => Value::int(settings.tells_unread.into()),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => Value::int(settings.tcp.nodelay.into()),
         (libc::IPPROTO_TCP, libc::TCP_CORK) => Value::int(settings.tcp.corked.into()),
         (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => Value::int(keepalive.0 as c_int),

@@ -75,12 +75,11 @@ fn is_kernels(name: Name, value: &[u8]) -> bool {
     let is_on = args::option_int(value).is_ok_and(|value| value != 0);
     match name {
         (libc::SOL_SOCKET, libc::SO_MARK | libc::SO_DONTROUTE) => is_on,
-        // What is told beside the bytes, in control messages or the error queue.
+        // What is told beside the bytes, in control messages.
         (
             libc::SOL_SOCKET,
             libc::SO_TIMESTAMP | libc::SO_TIMESTAMPNS | libc::SO_TIMESTAMPING | SO_TIMESTAMP_NEW..=SO_TIMESTAMPING_NEW,
-        )
-        | (libc::IPPROTO_TCP, libc::TCP_INQ) => is_on,
+        ) => is_on,
         (libc::SOL_SOCKET, libc::SO_PEEK_OFF) => args::option_int(value).is_ok_and(|offset| offset >= 0),
         (
             libc::SOL_SOCKET,

@@ -2,7 +2,7 @@
 
 use super::zerocopy;
 use crate::clock;
-use crate::description::Role;
+use crate::description::{Flow, Role};
 use crate::limits::DISCARD_LEN_MAX;
 use crate::pieces::Pieces;
 use crate::ret::BEGIN_AGAIN;
@@ -63,6 +63,14 @@ fn receive_into(key: Key, mut pieces: Pieces<'_>, flags: c_int) -> Result<usize,
         if has_ended || received >= wanted { Ok(()) } else { Err(Errno::EAGAIN) }
     });
     if received > 0 { Ok(received) } else { finished.map(|()| 0) }
+}
+
+/// What TCP_INQ has recvmsg(2) say: how much more there is to be read.
+pub fn unread(key: Key) -> Option<c_int> {
+    let mut world = world::enter().ok()?;
+    let description = world.description(key).ok().filter(|description| description.settings.tells_unread)?;
+    let Role::Flow(Flow { id, .. }) = description.role else { return None };
+    Some(world.stack()?.tcp_unread(id) as c_int)
 }
 
 /// What is received beside the stream: the urgent byte. It is never waited for.

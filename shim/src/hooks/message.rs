@@ -6,10 +6,13 @@ use crate::limits::IOVECS_MAX;
 use crate::message::{Incoming, Outgoing};
 use crate::pieces;
 use crate::{adopt, args, clock, escape, fork, ret, rights, sys, thread};
-use libc::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_WAITFORONE, c_int, c_uint, mmsghdr, msghdr, ssize_t, timespec};
+use libc::{MSG_DONTWAIT, MSG_ERRQUEUE, MSG_OOB, MSG_WAITFORONE, c_int, c_uint, mmsghdr, msghdr, ssize_t, timespec};
 use stack::Errno;
 use std::mem::offset_of;
 use std::time::Duration;
+
+/// Of linux/tcp.h: it is called as the option is.
+const TCP_CM_INQ: c_int = libc::TCP_INQ;
 
 /// Receives a message.
 ///
@@ -31,8 +34,21 @@ unsafe fn receive_message(socket: Socket, message: *mut msghdr, flags: c_int) ->
         }
         Socket::Stream(socket) => {
             // SAFETY: the caller's promise.
-            let (_, pieces) = unsafe { pieces::message(message)? };
+            let (header, pieces) = unsafe { pieces::message(message)? };
             let received = receive::receive(socket, pieces, flags)?;
+            // Who has no room for control messages is told nothing.
+            let unread = if header.msg_controllen > 0 { receive::unread(socket) } else { None };
+            if let Some(unread) = unread.filter(|_| flags & MSG_OOB == 0) {
+                // SAFETY: the caller's promise.
+                let mut incoming = unsafe { Incoming::message(message)? };
+                incoming.begin();
+                incoming.set_name(&[])?;
+                incoming.set_flags(0, flags);
+                incoming.add_control(libc::IPPROTO_TCP, TCP_CM_INQ, &unread.to_ne_bytes())?;
+                // SAFETY: the caller's promise.
+                unsafe { incoming.answer(message)? };
+                return Ok(Some(received));
+            }
             // SAFETY: the caller's promise.
             unsafe { args::finish_message(message, flags)? };
             Ok(Some(received))
