@@ -7,6 +7,9 @@
 //! connections as threads of its own wait for one. The others pass to the kernel's listener, and wake whoever waits
 //! there. An event loop is steered all of them, since it soon accepts again; but one whose process has sent the listener
 //! to another one (SCM_RIGHTS), and so has it share, only as many as it waits for, like a thread.
+//!
+//! A listener that a process has not used when it forks may be for the child alone (a test that connects to its own
+//! child): in the parent, too, it counts as inherited from then on.
 
 use crate::description::{Description, Listener, Role, Watch};
 use crate::world::World;
