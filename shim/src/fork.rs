@@ -90,7 +90,7 @@ fn announce_child(upstream: RawFd) -> Option<RawFd> {
 }
 
 extern "C" fn before() {
-    // A signal handler that interrupted us forks with the lock taken by its own thread; the child calls exec or
+    // The handler of a fault that interrupted us forks with the lock taken by its own thread; the child calls exec or
     // _exit (signal-safety(7)), for which it needs no lock.
     if !crate::thread::is_inside() {
         let mut world = world::enter_quietly();

@@ -17,7 +17,7 @@ thread_local! {
     static CANCELLED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread holds the lock: then a hook was reached from a signal handler, or from our own libraries.
+/// Whether this thread holds the lock: then a hook was reached from the handler of a fault, or from our own libraries.
 pub fn is_inside() -> bool {
     INSIDE.get()
 }

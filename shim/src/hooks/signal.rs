@@ -1,10 +1,6 @@
 //! sigaction(2), signal(2), and what else sets a signal's handler.
 
-use crate::export::{
-    __sysv_signal as sysv_signal_, bsd_signal as bsd_signal_, sigignore as sigignore_, siginterrupt as siginterrupt_,
-    sigset as sigset_, ssignal as ssignal_, sysv_signal as sysv_signal__,
-};
-use crate::signals;
+use crate::{export as declared, signals};
 use libc::{c_int, sighandler_t};
 
 /// What one of the functions that return the handler of before does.
@@ -36,38 +32,38 @@ export! {
     }
 
     /// bsd_signal(3).
-    fn bsd_signal(number: c_int, handler: sighandler_t) -> sighandler_t = bsd_signal_ {
+    fn bsd_signal(number: c_int, handler: sighandler_t) -> sighandler_t = declared::bsd_signal {
         set!(number, handler)
     }
 
     /// The same by another name.
-    fn ssignal(number: c_int, handler: sighandler_t) -> sighandler_t = ssignal_ {
+    fn ssignal(number: c_int, handler: sighandler_t) -> sighandler_t = declared::ssignal {
         set!(number, handler)
     }
 
     /// sysv_signal(3).
-    fn sysv_signal(number: c_int, handler: sighandler_t) -> sighandler_t = sysv_signal__ {
+    fn sysv_signal(number: c_int, handler: sighandler_t) -> sighandler_t = declared::sysv_signal {
         set!(number, handler)
     }
 
     /// What signal(2) is to a program of _XOPEN_SOURCE.
-    fn __sysv_signal(number: c_int, handler: sighandler_t) -> sighandler_t = sysv_signal_ {
+    fn __sysv_signal(number: c_int, handler: sighandler_t) -> sighandler_t = declared::__sysv_signal {
         set!(number, handler)
     }
 
     /// sigset(3).
-    fn sigset(number: c_int, handler: sighandler_t) -> sighandler_t = sigset_ {
+    fn sigset(number: c_int, handler: sighandler_t) -> sighandler_t = declared::sigset {
         set!(number, handler)
     }
 
     /// sigignore(3).
-    fn sigignore(number: c_int) -> c_int = sigignore_ {
+    fn sigignore(number: c_int) -> c_int = declared::sigignore {
         // SAFETY: the application's own argument.
         Some(signals::change(number, || unsafe { exported::next(number) })?.0)
     }
 
     /// siginterrupt(3).
-    fn siginterrupt(number: c_int, interrupts: c_int) -> c_int = siginterrupt_ {
+    fn siginterrupt(number: c_int, interrupts: c_int) -> c_int = declared::siginterrupt {
         // SAFETY: the application's own arguments.
         Some(signals::change(number, || unsafe { exported::next(number, interrupts) })?.0)
     }
