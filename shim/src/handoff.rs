@@ -132,16 +132,17 @@ fn listener_with_room(world: &mut World, key: Key, mailbox: Mailbox) -> Option<L
 
 fn give(world: &mut World, key: Key, id: ListenerId, fd: RawFd, mailbox: Mailbox) -> Result<(), Errno> {
     let (token, target) = make_token(world, fd)?;
-    let given = accept::take_flow(world, key, id, false).and_then(|(flow, _)| relay::hand_over(world, flow));
+    let given = accept::take_flow(world, key, id, false)
+        .and_then(|(flow, _)| relay::hand_over(world, flow).inspect_err(|_| reset(world, flow)));
     let other = given.inspect_err(|_| token.fds().into_iter().for_each(close_own))?;
     let sent = sys::send_with_fd(mailbox.give, &[0], Some(other));
     sys::close(other);
     let (target, len) = args::format_address(target, if target.is_ipv4() { AF_INET } else { AF_INET6 });
     match sent.and_then(|_| sys::connect(token.connection, &target[..len])) {
         Ok(()) | Err(Errno(libc::EINPROGRESS)) => {
-            world.relays.watch_token(token.connection, token.id)?;
+            let watched = world.relays.watch_token(token.connection, token.id);
             world.tokens.push(token);
-            Ok(())
+            watched
         }
         Err(errno) => {
             token.fds().into_iter().for_each(close_own);
@@ -150,6 +151,17 @@ fn give(world: &mut World, key: Key, id: ListenerId, fd: RawFd, mailbox: Mailbox
             Err(errno)
         }
     }
+}
+
+/// Ends a connection that no fd stands for.
+fn reset(world: &mut World, flow: Key) {
+    if let Ok(description) = world.description(flow)
+        && let Some(Socket::Flow(id)) = description.socket()
+        && let Some(stack) = world.stack()
+    {
+        stack.tcp_close(id, true);
+    }
+    world.remove(flow);
 }
 
 /// A token for the kernel's listener `fd`, and where it is to be connected to.
@@ -166,6 +178,7 @@ fn make_token(world: &mut World, fd: RawFd) -> Result<(Token, SocketAddr), Errno
     let (any_port, len) = args::format_address(SocketAddr::new(ip, 0), family);
     let bound = sys::bind(connection, &any_port[..len]).and_then(|()| name(connection, sys::socket_name));
     let sign = bound.and_then(make_sign).inspect_err(|_| close_own(connection))?;
+    // They stay in the order of their ids.
     let id = world.tokens.last().map_or(0, |last| last.id.wrapping_add(1));
     Ok((Token { id, connection, sign }, SocketAddr::new(ip, listens.port())))
 }
@@ -226,5 +239,5 @@ fn has_sign(peer: SocketAddr) -> bool {
 /// A token has done its work, or nobody listens any more.
 pub fn retire(world: &mut World, id: u32) {
     let Some(at) = world.tokens.iter().position(|token| token.id == id) else { return };
-    world.tokens.swap_remove(at).fds().into_iter().for_each(close_own);
+    world.tokens.remove(at).fds().into_iter().for_each(close_own);
 }
