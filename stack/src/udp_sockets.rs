@@ -99,6 +99,11 @@ impl UdpSockets {
         self.enter(key);
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_place.is_empty()
+    }
+
     /// The socket.
     pub fn get(&self, key: Key) -> Option<&UdpSocket> {
         self.slab.get(key)

@@ -113,9 +113,9 @@ fn redis_benchmark() {
 fn iperf3() {
     check(&IPERF3, |exchange| {
         let (ip, port) = (exchange.ip(), exchange.port());
-        for direction in [&[][..], &["-R"]] {
+        for direction in [&["-P", "4"][..], &["-P", "4", "-R"]] {
             exchange.client([&["iperf3", "-c", &ip, "-p", &port, "-n", "20M"], direction].concat());
         }
-        "both directions".to_string()
+        "both directions, four connections".to_string()
     });
 }

@@ -99,11 +99,63 @@ fn dnsmasq_and_dig() {
     .check();
 }
 
+/// Many questions at once, from several sockets.
+#[test]
+fn dnsmasq_and_dnsperf() {
+    Talk {
+        server: |address, _| {
+            let listen = format!("--listen-address={address}");
+            let always = ["dnsmasq", "--keep-in-foreground", "--no-resolv", "--no-hosts", "--user=root", "--pid-file="];
+            words(
+                &[&always[..], &["--conf-file=/dev/null", "--bind-interfaces", "--address=/example/10.9.8.7", &listen]]
+                    .concat(),
+            )
+        },
+        port: 53,
+        clients: |address| {
+            let ask =
+                "seq 5000 | sed 's/.*/name&.example A/' | dnsperf -s $1 -c 4 -T 2 -q 50 -t 20 -O suppress=timeout";
+            vec![words(&["sh", "-c", ask, "sh", &address])]
+        },
+        answer: |text| {
+            let wanted = ["Queries sent:", "Response codes:"];
+            text.lines().filter(|line| wanted.iter().any(|name| line.contains(name))).collect::<Vec<_>>().join("\n")
+        },
+    }
+    .check();
+}
+
+/// Threads, each with an event loop and sockets of its own; the client asks over UDP and over TCP.
+#[test]
+fn unbound_and_dig() {
+    Talk {
+        server: |address, directory| {
+            let access = if address.contains(':') { "::/0" } else { "0.0.0.0/0" };
+            let config = format!(
+                "server:\n interface: {address}\n access-control: {access} allow\n num-threads: 2\n username: \"\"\n\
+                 chroot: \"\"\n pidfile: \"\"\n use-syslog: no\n do-daemonize: no\n module-config: iterator\n\
+                 local-zone: example static\n local-data: \"small.example A 10.9.8.7\"\n"
+            );
+            words(&["unbound", "-d", "-c", &directory.write("unbound.conf", config)])
+        },
+        port: 53,
+        clients: |address| {
+            let server = format!("@{address}");
+            let names = ["small.example"; 50];
+            let ask =
+                |more: &[&str]| words(&[&["dig", &server, "+short", "+tries=3", "+timeout=20"], more, &names].concat());
+            vec![ask(&[]), ask(&["+tcp"])]
+        },
+        answer: whole,
+    }
+    .check();
+}
+
 /// The binary frame of doc/protocol.txt in front of the text protocol.
 #[test]
 fn memcached() {
     Talk {
-        server: |address, _| words(&["memcached", "-u", "root", "-l", &address, "-p", "0", "-U", "11211"]),
+        server: |address, _| words(&["memcached", "-t", "2", "-u", "root", "-l", &address, "-p", "0", "-U", "11211"]),
         port: 11211,
         clients: |address| {
             let script = "
@@ -144,7 +196,7 @@ fn iperf3() {
                 let words = ["iperf3", "-u", "-c", &address, "-b", "20M", "-n", "2M", "--connect-timeout", "60000"];
                 self::words(&[&words[..], more].concat())
             };
-            vec![run(&[]), run(&["-R"])]
+            vec![run(&[]), run(&["-R"]), run(&["-P", "4"]), run(&["-P", "4", "-R"])]
         },
         answer: |text| format!("done: {}", text.contains("iperf Done.")),
     }

@@ -239,6 +239,20 @@ fn bash_with_a_connection_as_a_redirection() {
     });
 }
 
+/// Clients that copy between a connection and their standard streams.
+#[test]
+fn netcat_and_socat_as_clients() {
+    compare(|stage| {
+        let input = stage.files.write("input", text());
+        let (peer, port) = (stage.peer(), PORT.to_string());
+        let netcat = format!("nc.openbsd -N {peer} {port} < {input} | cmp - {input}");
+        let traditional =
+            format!("nc.traditional -q 10 {peer} {port} < {input} | head -c $(wc -c < {input}) | cmp - {input}");
+        let socat = format!("socat -t 30 - TCP:{peer}:{port} < {input} | cmp - {input}");
+        [netcat, traditional, socat].map(|line| stage.talk(["sh", "-c", &line])).concat()
+    });
+}
+
 #[test]
 fn perl_and_python_with_children() {
     compare(|stage| {

@@ -78,6 +78,13 @@ impl Stage {
         answers.join("\n")
     }
 
+    /// Sends much to a server that sends it back, twice at once.
+    fn echo(&self, port: u16) {
+        let large = self.files.join("large");
+        let one = format!("socat -t30 - TCP:{} < {large} | cmp - {large}", self.at(port));
+        self.client(["sh", "-ec", &format!("({one}) & other=$!; {one}; wait $other")]);
+    }
+
     /// Many small requests; returns how many were answered well.
     fn load(&self, url: &str, options: &[&str]) -> String {
         let url = format!("{url}/small");
@@ -246,6 +253,54 @@ public class Client {
     assert_eq!(run(Stack::Preloaded), run(Stack::Kernel));
 }
 
+/// Clients that speak TLS and HTTP/2, with several requests at once on one connection or more, against nginx on the kernel.
+#[test]
+fn encrypted_clients() {
+    let asyncio = "
+import asyncio, hashlib, ssl, sys
+async def get():
+    context = ssl.create_default_context(cafile=sys.argv[2])
+    context.check_hostname = False
+    reader, writer = await asyncio.open_connection(sys.argv[1], 8443, ssl=context)
+    writer.write(b'GET /large HTTP/1.0\\r\\n\\r\\n')
+    body = (await reader.read()).split(b'\\r\\n\\r\\n', 1)[1]
+    writer.close()
+    return hashlib.sha256(body).hexdigest()
+async def main():
+    print(await asyncio.gather(*[get() for _ in range(4)]))
+asyncio.run(main())";
+    let run = |stack| {
+        let stage = Stage::new(stack);
+        let (certificate, key) = stage.certificate();
+        let (root, Hosts { ours, peer, .. }) = (stage.files.join(""), &stage.hosts);
+        let config = format!(
+            "daemon off; pid {root}/nginx.pid; user www-data; events {{}}
+            http {{ access_log off; server {{ listen 8443 ssl http2; root {root};
+                ssl_certificate {certificate}; ssl_certificate_key {key}; }} }}"
+        );
+        let file = stage.files.write("nginx.conf", config);
+        let _nginx = Program::new(["nginx", "-e", "stderr", "-c", &file]).start(peer).listens(peer, 8443);
+        let at = peer.address(Family::V4).to_string();
+        let url = format!("https://{at}:8443");
+        let curl = format!(
+            "curl -sSfk --http2 --parallel --parallel-max 4 -o {root}/got#1 '{url}/large?[1-4]' && cat {root}/got* | sha256sum"
+        );
+        let s_client = format!(
+            "printf 'GET /large HTTP/1.0\r\n\r\n' | openssl s_client -connect {at}:8443 -quiet -CAfile {certificate} \
+             2>/dev/null | sed '1,/^\r$/d' | sha256sum"
+        );
+        let python = ["/usr/bin/python3", "-c", asyncio, &at, &certificate];
+        [&["sh", "-c", &curl][..], &["sh", "-c", &s_client], &python].map(|argv| {
+            let client = Program::new(argv.iter().copied()).on(stack).run(ours).succeeded();
+            if stack == Stack::Preloaded {
+                assert!(client.stats.get("flows_opened") > 0, "{:?}", client.stats);
+            }
+            client.text()
+        })
+    };
+    assert_eq!(run(Stack::Preloaded), run(Stack::Kernel));
+}
+
 /// Java's NIO: a server with one selector.
 #[test]
 fn java_selector() {
@@ -287,15 +342,38 @@ public class Server {
         let file = stage.files.write("Server.java", server);
         let address = stage.hosts.ours.address(Family::V4).to_string();
         let server = stage.serve(["java", &file, &address], 8080);
-        let echo = format!(
-            "socat -t30 - TCP:{} < {} | cmp - {}",
-            stage.at(8080),
-            stage.files.join("large"),
-            stage.files.join("large")
-        );
-        for _ in 0..2 {
-            stage.client(["sh", "-c", &echo]);
-        }
+        stage.echo(8080);
+        ("everything came back".to_string(), server, libc::SIGTERM)
+    });
+}
+
+/// Python's servers that send back what they get: with an event loop, and with a thread for each connection.
+#[test]
+fn python_echo() {
+    check(|stage| {
+        let script = "
+import asyncio, signal, socketserver, sys, threading
+async def serve(reader, writer):
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+async def main():
+    over = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, over.set)
+    await asyncio.start_server(serve, sys.argv[1], 8080)
+    await over.wait()
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
+threaded = socketserver.ThreadingTCPServer((sys.argv[1], 8081), Handler)
+threading.Thread(target=threaded.serve_forever, daemon=True).start()
+asyncio.run(main())";
+        let address = stage.hosts.ours.address(Family::V4).to_string();
+        let server = stage.serve(["/usr/bin/python3", "-c", script, &address], 8080).listens(&stage.hosts.ours, 8081);
+        stage.echo(8080);
+        stage.echo(8081);
         ("everything came back".to_string(), server, libc::SIGTERM)
     });
 }

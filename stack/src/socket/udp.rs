@@ -80,6 +80,11 @@ impl Stack {
         }
     }
 
+    /// Whether there is a socket that receives.
+    pub fn receives_datagrams(&self) -> bool {
+        !self.udp_sockets.is_empty()
+    }
+
     /// The kernel's socket was bound or connected anew. What has been received stays.
     ///
     /// # Errors

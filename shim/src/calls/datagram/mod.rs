@@ -43,7 +43,14 @@ fn stand_anew(key: Key, call: impl FnOnce() -> Result<(), Errno>) -> Result<Opti
 /// # Errors
 /// What the kernel says.
 pub fn bind(fd: RawFd, key: Key, address: &[u8]) -> Result<Option<()>, Errno> {
-    stand_anew(key, || sys::bind(fd, address))
+    let bound = stand_anew(key, || sys::bind(fd, address))?;
+    // Its port may be one of which the stack gets all that arrives (SO_REUSEADDR).
+    if let Ok(mut world) = world::enter()
+        && world.stack().is_some_and(|stack| stack.receives_datagrams())
+    {
+        datagram::settle(&mut world, key);
+    }
+    Ok(bound)
 }
 
 /// connect(2), to an address as the kernel knows it; `None` when the kernel is to do it.
