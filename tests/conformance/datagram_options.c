@@ -313,6 +313,41 @@ static void send_from_several(void)
 	}
 }
 
+// As iperf3 does for each of its clients: the socket is connected, and another one takes its place.
+static void replaced_at_a_port(void)
+{
+	union address ours = ours_at(PORT), from;
+	socklen_t len = sizeof from;
+	int fds[3], on = 1;
+	for (int i = 0; i < 3; i++) {
+		fds[i] = datagrams();
+		set(fds[i], SOL_SOCKET, SO_REUSEADDR, on);
+		TRY(bind(fds[i], &ours.any, address_len));
+		if (i > 0)
+			TRY(send(fds[i - 1], "nnnn", 4, 0));
+		else
+			tell();
+		await();
+		TRY(recvfrom(fds[i], bytes, sizeof bytes, MSG_DONTWAIT, &from.any, &len));
+		reach(fds[i], from);
+		if (i > 0)
+			TRY(recv(fds[i - 1], bytes, sizeof bytes, MSG_DONTWAIT));
+	}
+}
+
+static void come_one_by_one(void)
+{
+	int fd = -1;
+	await();
+	for (int i = 0; i < 3; i++) {
+		if (i > 0)
+			say_received("next", fd);
+		fd = datagrams();
+		send_to(fd, ours_at(PORT), "x", 1);
+		tell();
+	}
+}
+
 static union address group_at(int port)
 {
 	union address address = wildcard_at(port);
@@ -452,6 +487,7 @@ const struct test_case cases[] = {
 	{"for_the_kernel", DATAGRAMS, for_the_kernel, send_and_count},
 	{"batches", DATAGRAMS, batches, answer_batches},
 	{"several_at_a_port", DATAGRAMS, several_at_a_port, send_from_several},
+	{"replaced_at_a_port", DATAGRAMS, replaced_at_a_port, come_one_by_one},
 	{"groups", DATAGRAMS, groups, send_to_groups},
 	{"dual", DATAGRAMS, dual, talk_to_dual},
 	{0},
