@@ -13,7 +13,7 @@ cd "$root"
 # The programs under test, and what the rig looks at the kernel with.
 programs=(nginx lighttpd redis-server memcached iperf3 python3 libpython3.11-testsuite wget curl apache2-utils wrk redis-tools apache2 haproxy
     nodejs openssl default-jdk-headless golang-go
-    socat rsync openssh-server openssh-client inetutils-inetd netcat-traditional postgresql perl dnsmasq-base unbound bind9-dnsutils
+    socat rsync openssh-server openssh-client inetutils-inetd netcat-traditional netcat-openbsd postgresql perl dnsmasq-base unbound bind9-dnsutils
     dnsperf tcl)
 tools=(iproute2 iputils-ping ethtool bpftool tcpdump procps)
 

@@ -81,6 +81,14 @@ fn on_link_neighbours_are_resolved_by_the_kernel() {
     });
 }
 
+/// As on an interface that has just come up, whose own address is not settled yet.
+#[test]
+fn neighbours_are_resolved_without_a_link_local_address() {
+    let rig = Rig::new(1500, 1);
+    rig.near_ip("address flush dev veth scope link");
+    rig.near(|| assert_eq!(used(&ready(&mut routes(), "fd00::2")), header(&rig, [0x86, 0xdd])));
+}
+
 #[test]
 fn a_gateway_stands_for_what_is_behind_it() {
     let rig = Rig::new(1500, 1);

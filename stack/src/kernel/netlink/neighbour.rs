@@ -99,7 +99,11 @@ impl Neighbours {
                 neighbour.state = State::Resolving;
                 if now >= neighbour.prompt_at {
                     neighbour.prompt_at = now + NEIGHBOUR_PROMPT;
-                    prompt(requests, key, is_admin);
+                    // A solicitation without a datagram behind it comes from the link-local address (RFC 4861, 7.2.2), which
+                    // there may not be, or not yet (RFC 4862, 5.4).
+                    if !address.is_ipv6() || send_datagram(key).is_err() {
+                        prompt(requests, key, is_admin);
+                    }
                 }
                 Found::Resolving
             }
@@ -152,7 +156,7 @@ fn ask(requests: &mut Requests, key: Key) -> (State, bool) {
     }
 }
 
-/// Has the kernel resolve or confirm a neighbour: by NTF_USE, or where we may not, by a datagram for it to send.
+/// Has the kernel confirm a neighbour, or resolve one of IPv4: by NTF_USE, or where we may not, by a datagram for it to send.
 fn prompt(requests: &mut Requests, key: Key, is_admin: &mut bool) {
     if *is_admin {
         let mut message = message(key);
