@@ -208,11 +208,11 @@ fn rfc9293_3_10_7_4_bare_acks_stand_at_what_was_sent_or_at_the_windows_end() {
     peer.silence(SECOND / 4);
     peer.script.stack.tcp_send(flow, &[7; 535]).unwrap();
     peer.turn();
-    peer.replies();
+    let mut sent: Vec<Heard> = peer.replies();
     let end = peer.rcv_nxt.wrapping_add(536);
     let part = TcpRepr { ack_number: Some(number(end.wrapping_sub(13))), window_len: 0, ..peer.ack() };
     peer.send(TcpRepr { seq_number: number(peer.seq + 1), payload: b"x", ..part });
-    let sent: Vec<Heard> = peer.replies();
+    sent.extend(peer.replies());
     let edge = sent.iter().map(|seen| seen.seq.wrapping_add(seen.payload.len() as u32).wrapping_sub(end) as i32).max();
     assert!(sent.iter().any(|seen| seen.payload.is_empty() && seen.seq == end.wrapping_sub(13)), "{sent:?}");
     peer.rcv_nxt = end.wrapping_add_signed(edge.unwrap().max(0));
