@@ -25,6 +25,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct Admission {
     /// This process has sent the listener to another one.
     is_shared: bool,
+    /// It is this process's own, and only lent to its children until it is used here.
+    is_lent: bool,
     /// Threads that wait for one each.
     waiting: u32,
     /// What the steering program was told.
@@ -70,7 +72,7 @@ pub fn add(world: &mut World, key: Key) {
     {
         listener.is_used = false;
         let opens = NONE_NOW;
-        listener.admission = Some(Admission { is_shared: false, waiting: 0, opens, neglect: None });
+        listener.admission = Some(Admission { is_shared: false, is_lent: false, waiting: 0, opens, neglect: None });
         world.inherited.push(key);
         MAY_BE_SHARED.store(true, Ordering::Relaxed);
     }
@@ -84,7 +86,10 @@ pub fn lend(world: &mut World) {
     let lent: Vec<Key> = lent.map(|(key, _)| key).collect();
     for key in lent {
         add(world, key);
-        admit(world, key, |_| NONE_NOW);
+        admit(world, key, |admission| {
+            admission.is_lent = true;
+            NONE_NOW
+        });
     }
 }
 
@@ -96,7 +101,8 @@ pub fn share(world: &mut World, key: Key) {
     match &mut listener.admission {
         Some(admission) => admission.is_shared = true,
         None => {
-            listener.admission = Some(Admission { is_shared: true, waiting: 0, opens: NONE_NOW, neglect: None });
+            listener.admission =
+                Some(Admission { is_shared: true, is_lent: false, waiting: 0, opens: NONE_NOW, neglect: None });
             world.inherited.push(key);
             MAY_BE_SHARED.store(true, Ordering::Relaxed);
         }
@@ -160,9 +166,21 @@ pub fn note_use(world: &mut World, key: Key) {
         && !listener.is_used
     {
         listener.is_used = true;
-        if listener.admission.is_some() {
-            (world.has_new_listeners, world.is_shut) = (true, true);
+        let Some(Admission { is_lent, is_shared, .. }) = listener.admission else { return };
+        (world.has_new_listeners, world.is_shut) = (true, true);
+        if is_lent && !is_shared {
+            take_back(world, key);
         }
+    }
+}
+
+/// A listener of this process's own is steered all again: its children are no servers (PostgreSQL's, before the first
+/// connection), or end with it.
+fn take_back(world: &mut World, key: Key) {
+    admit(world, key, |_| Opens::All);
+    world.inherited.retain(|&inherited| inherited != key);
+    if let Ok(Description { role: Role::Listener(listener), .. }) = world.description(key) {
+        listener.admission = None;
     }
 }
 
