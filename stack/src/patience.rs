@@ -113,7 +113,8 @@ impl Flow {
             return None;
         }
         let at = match self.options.user_timeout() {
-            Some(timeout) => since + timeout,
+            // As in Linux, not before it was sent again for once.
+            Some(timeout) => since + timeout.max(self.loss.path().timeout + Duration::from_millis(10)),
             None if is_orphan => patience.since + self.system.orphan_len(),
             // The opening has times of its own.
             None if !self.established => return None,

@@ -287,3 +287,14 @@ fn rfc6298_5_3_each_ack_of_something_new_starts_the_timer_anew() {
         acknowledge(&mut peer, 1);
     }
 }
+
+/// Linux looks at the time only when it has sent again: what is acknowledged a little late ends no flow.
+#[test]
+fn rfc5482_a_user_timeout_below_the_retransmission_timeout_waits_for_it() {
+    let (mut peer, flow) = Peer::accepted(TcpOptions { user_timeout_ms: 1, ..TcpOptions::default() });
+    peer.script.stack.tcp_send(flow, b"abc").unwrap();
+    assert_eq!(peer.silence(SECOND / 10).len(), 1);
+    assert_eq!(peer.script.stack.tcp_state(flow), TcpState::Established);
+    assert_eq!(peer.silence(SECOND / 5).len(), 1);
+    assert_eq!(peer.script.stack.tcp_state(flow), TcpState::Closed);
+}
