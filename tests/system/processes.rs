@@ -51,7 +51,7 @@ impl Stage {
 
     /// Runs a client under test to its end, against a server on the peer that sends back what it gets.
     fn talk<S: Into<String>>(&self, argv: impl IntoIterator<Item = S>) -> String {
-        let echo = ["socat", &format!("TCP-LISTEN:{PORT},fork,reuseaddr"), "PIPE"].map(String::from);
+        let echo = ["socat", "-t30", &format!("TCP-LISTEN:{PORT},fork,reuseaddr"), "PIPE"].map(String::from);
         let _echo = Program::new(echo).start(&self.hosts.peer).listens(&self.hosts.peer, PORT);
         Program::new(argv).on(self.stack).run(&self.hosts.ours).succeeded().text()
     }
@@ -243,7 +243,8 @@ fn bash_with_a_connection_as_a_redirection() {
 #[test]
 fn netcat_and_socat_as_clients() {
     compare(|stage| {
-        let input = stage.files.write("input", text());
+        // Less than lies in the buffers on the way: netcat reads nothing while it waits to write.
+        let input = stage.files.write("input", &text()[..50_000]);
         let (peer, port) = (stage.peer(), PORT.to_string());
         let netcat = format!("nc.openbsd -N {peer} {port} < {input} | cmp - {input}");
         let traditional =
