@@ -21,6 +21,7 @@ use stack::kernel::netlink::NetlinkRoutes;
 use stack::kernel::steer::KernelSteer;
 use stack::kernel::xsk::{self, XskLink};
 use stack::kernel::{AttachedMode, Mode, Steering};
+use stack::limits::QUEUE_RELEASE_MS_MAX;
 use stack::link::Link;
 use stack::link::pcap::{self, Pcap};
 use stack::outside::{InterfaceId, NextHop};
@@ -262,10 +263,12 @@ fn take_queues(world: &mut World, now: Instant) {
     let Some(network) = &mut world.network else { return };
     let is_first = !network.is_attached();
     let Network { stack, interfaces, capture, retry_at, retry_after, .. } = network;
+    // Who has a queue when this process begins to may be about to end; later it is tried again anyway.
+    let wait_ms = if *retry_after == ATTACH_RETRY { QUEUE_RELEASE_MS_MAX } else { 0 };
     let mut taken = Vec::new();
     for (index, served) in interfaces.iter_mut().enumerate() {
         for queue in 0..served.rings.len() {
-            match served.take(queue) {
+            match served.take(queue, wait_ms) {
                 Ok(None) => {}
                 Ok(Some(link)) => {
                     let ring = link.fd();
@@ -304,14 +307,14 @@ fn take_queues(world: &mut World, now: Instant) {
 
 impl Served {
     /// Takes a queue; `None` if it is ours already.
-    fn take(&mut self, queue: usize) -> io::Result<Option<XskLink>> {
+    fn take(&mut self, queue: usize, wait_ms: u32) -> io::Result<Option<XskLink>> {
         if self.rings[queue].is_some() {
             return Ok(None);
         }
         // A socket that failed to bind cannot be used again, so a spare one is taken only where a new one is refused.
         let socket = xsk::open_socket().or_else(|error| self.spare.pop().ok_or(error))?;
         HANDED_OVER.set(socket.into_raw_fd());
-        let link = XskLink::bind(&self.interface.name, queue as u32, self.interface.mtu, UMEM_FRAMES);
+        let link = XskLink::bind(&self.interface.name, queue as u32, self.interface.mtu, UMEM_FRAMES, wait_ms);
         if let Some(unused) = handed_over() {
             sys::close(unused);
         }

@@ -59,8 +59,12 @@ impl Prepared {
     /// Starts a guardian. Returns the register, and this process's end of the channel.
     ///
     /// # Errors
-    /// `EMFILE`. Those of clone(2) and memfd_create(2). That it cannot be executed is not heard of.
+    /// `EMFILE`. Those of clone(2), execve(2) and memfd_create(2). `ECHILD`: it would be the application's child.
     pub fn start(&self) -> io::Result<(SharedRegister, RawFd)> {
+        // Whom processes without a parent are given to; the first process of a namespace, with which all others end.
+        if sys::process_id() == 1 || sys::adopts_orphans() {
+            return Err(io::Error::from_raw_os_error(libc::ECHILD));
+        }
         let (register, file) = SharedRegister::create()?;
         let [ours, theirs] = channel::make().map_err(os_error)?;
         fd_table::set(ours, Entry::Internal);

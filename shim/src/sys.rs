@@ -34,8 +34,8 @@ mod process;
 mod rights;
 mod signal;
 
-pub use process::{open_own_library, settle_apart, start_orphan};
-pub use rights::{PassedFd, receive_message, receive_messages, receive_with_fd, send_with_fd};
+pub use process::{adopts_orphans, open_own_library, settle_apart, start_orphan};
+pub use rights::{PassedFd, receive_message, receive_with_fd, send_with_fd};
 pub use signal::{
     SignalMask, block_more, block_signals, queue_signal, raise, raise_sigpipe, sleep_in_epoll, sleep_in_poll, unblock,
     wait_for_change, wake_for_change,

@@ -13,6 +13,6 @@ impl Flow {
 
     /// The largest segment of the peer's so far. A larger one than it was asked to send is several, joined on their way.
     fn received_mss(&self) -> u32 {
-        u32::from(self.tally.largest).clamp(MSS_DEFAULT.into(), self.wire.advertised_mss())
+        u32::from(self.tally.largest).max(MSS_DEFAULT.into()).min(self.wire.advertised_mss())
     }
 }

@@ -5,7 +5,7 @@ mod rig;
 use rig::{Rig, VETH, veth};
 use stack::Instant;
 use stack::kernel::xsk::{XskLink, open_socket};
-use stack::limits::{BURST_FRAMES_MAX, UMEM_FRAMES_MIN};
+use stack::limits::{BURST_FRAMES_MAX, QUEUE_RELEASE_MS_MAX, UMEM_FRAMES_MIN};
 use stack::link::{Frame, Link};
 use std::ffi::CString;
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
@@ -22,7 +22,7 @@ const FAR: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 
 fn bind(queue: u32) -> std::io::Result<XskLink> {
     let veth = veth();
-    XskLink::bind(&veth.name, queue, veth.mtu, UMEM_FRAMES_MIN)
+    XskLink::bind(&veth.name, queue, veth.mtu, UMEM_FRAMES_MIN, QUEUE_RELEASE_MS_MAX)
 }
 
 /// A link that the datagrams to `PORT` are steered to.
@@ -294,7 +294,7 @@ fn a_process_that_may_lock_less_memory_has_fewer_frames() {
         // SAFETY: a live rlimit. The other tests' threads are not bound by it: they keep CAP_IPC_LOCK.
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) }, 0);
         keep_only_net_raw();
-        let mut link = XskLink::bind(&veth.name, 0, veth.mtu, 4096).expect("a smaller UMEM");
+        let mut link = XskLink::bind(&veth.name, 0, veth.mtu, 4096, QUEUE_RELEASE_MS_MAX).expect("a smaller UMEM");
         let to_send: Vec<_> = std::iter::from_fn(|| link.tx_frame()).collect();
         assert_eq!(to_send.len(), 512, "half of the 2 MiB that fit");
         to_send.into_iter().for_each(|frame| link.recycle(frame));
@@ -332,6 +332,6 @@ fn a_socket_can_be_opened_beforehand() {
 #[test]
 fn no_such_interface() {
     let name = CString::new(format!("{VETH}-none")).expect("no zero byte");
-    let error = XskLink::bind(&name, 0, 1500, UMEM_FRAMES_MIN).map(drop).unwrap_err();
+    let error = XskLink::bind(&name, 0, 1500, UMEM_FRAMES_MIN, QUEUE_RELEASE_MS_MAX).map(drop).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ENODEV));
 }

@@ -88,29 +88,13 @@ unsafe fn may_bring_rights(message: *const msghdr) -> bool {
     has_room && fork::is_served() && !thread::is_inside()
 }
 
-/// As `receive_rights`, for several.
+/// The same of one of several.
 ///
 /// # Safety
-/// As for `receive_message`, for each of `count` messages.
-unsafe fn receive_many_rights(
-    fd: c_int,
-    messages: *mut mmsghdr,
-    count: c_uint,
-    flags: c_int,
-    timeout: *mut timespec,
-) -> Option<Result<c_int, Errno>> {
-    let header = |at| header_of(messages.wrapping_add(at));
-    // SAFETY: `value` looks whether it is there.
-    let has_room = |at| unsafe { args::value(header(at)) }.is_ok_and(|message| message.msg_controllen > 0);
-    if !(0..(count as usize).min(IOVECS_MAX)).any(has_room) || !fork::is_served() || thread::is_inside() {
-        return None;
-    }
-    let received = sys::receive_messages(fd, messages, count, flags, timeout);
-    for at in 0..received.unwrap_or_default() {
-        // SAFETY: the caller's promise.
-        unsafe { rights(header(at)) }.into_iter().for_each(adopt::adopt);
-    }
-    Some(received.map(|count| count as c_int))
+/// As for `may_bring_rights`, for each of `count` messages.
+unsafe fn may_one_bring_rights(messages: *mut mmsghdr, count: c_uint) -> bool {
+    // SAFETY: the caller's promise.
+    (0..(count as usize).min(IOVECS_MAX)).any(|at| unsafe { may_bring_rights(header_of(messages.wrapping_add(at))) })
 }
 
 /// Sends a message; `more` will follow at once.
@@ -268,7 +252,16 @@ export! {
     ) -> c_int = libc::recvmmsg {
         let Some(socket) = either::socket(fd) else {
             // SAFETY: recvmmsg(2): `messages` has `count` elements.
-            return ret::number(unsafe { receive_many_rights(fd, messages, count, flags, timeout)? });
+            if !unsafe { may_one_bring_rights(messages, count) } {
+                return None;
+            }
+            // SAFETY: the application's own arguments.
+            let received = unsafe { exported::next(fd, messages, count, flags, timeout) };
+            for at in 0..usize::try_from(received).unwrap_or_default() {
+                // SAFETY: recvmmsg(2): it has filled in so many.
+                unsafe { rights(header_of(messages.wrapping_add(at))) }.into_iter().for_each(adopt::adopt);
+            }
+            return Some(received);
         };
         let socket = match socket {
             Ok(socket) => socket,
@@ -292,7 +285,7 @@ export! {
         let Some(socket) = either::socket(fd) else {
             for at in 0..(count as usize).min(IOVECS_MAX) {
                 // SAFETY: sendmmsg(2): `messages` has `count` elements.
-                unsafe { rights(header_of(messages.wrapping_add(at))) }.into_iter().for_each(escape::release);
+                unsafe { rights(header_of(messages.wrapping_add(at))) }.into_iter().for_each(escape::share);
             }
             return None;
         };

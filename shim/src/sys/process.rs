@@ -79,6 +79,13 @@ extern "C" fn become_program(start: *mut c_void) -> c_int {
     exit(1)
 }
 
+/// Whether this process is given those whose parents have ended: prctl(2), PR_GET_CHILD_SUBREAPER.
+pub fn adopts_orphans() -> bool {
+    let mut adopts: c_int = 0;
+    let _ = call!(SYS_prctl, libc::PR_GET_CHILD_SUBREAPER, &raw mut adopts);
+    adopts != 0
+}
+
 /// Gives this process a name and a session of its own, and keeps no directory busy.
 pub fn settle_apart(name: &CStr) {
     let _ = call!(SYS_prctl, libc::PR_SET_NAME, name.as_ptr());

@@ -11,17 +11,6 @@ pub fn receive_message(fd: RawFd, message: *mut libc::msghdr, flags: c_int) -> R
     call!(SYS_recvmsg, fd, message, flags)
 }
 
-/// recvmmsg(2).
-pub fn receive_messages(
-    fd: RawFd,
-    messages: *mut libc::mmsghdr,
-    count: libc::c_uint,
-    flags: c_int,
-    timeout: *mut libc::timespec,
-) -> Result<usize, Errno> {
-    call!(SYS_recvmmsg, fd, messages, count, flags, timeout)
-}
-
 /// A control message with one fd (unix(7), SCM_RIGHTS), in words of a little-endian machine.
 const RIGHTS_LEN: usize = size_of::<libc::cmsghdr>() + size_of::<RawFd>();
 const RIGHTS_KIND: u64 = libc::SOL_SOCKET as u64 | (libc::SCM_RIGHTS as u64) << 32;

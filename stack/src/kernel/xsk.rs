@@ -3,7 +3,7 @@
 use super::umem::{FRAME_CAPACITY, UmemFrames, os_error};
 use super::{fork, sys};
 use crate::Instant;
-use crate::limits::{BURST_FRAMES_MAX, LINK_HEADER_LEN_MAX, QUEUE_RELEASE_MS_MAX};
+use crate::limits::{BURST_FRAMES_MAX, LINK_HEADER_LEN_MAX};
 use crate::link::{Frame, Kick, Link};
 use std::ffi::CStr;
 use std::io;
@@ -50,15 +50,16 @@ pub fn open_socket() -> io::Result<OwnedFd> {
 impl XskLink {
     /// Binds a socket to a queue of an interface, with at most `frames_wish` frames, half of them to receive.
     ///
-    /// `mtu` is the interface's; a packet that does not fit a frame comes and goes as several.
+    /// `mtu` is the interface's; a packet that does not fit a frame comes and goes as several. `wait_ms` is for how many
+    /// milliseconds it waits for a former owner's end.
     ///
     /// # Errors
     /// - `EBUSY`: the queue has an owner, in this process or another.
     /// - `EINVAL`: no such queue. `ENODEV`: no such interface.
     /// - `EPERM`: no CAP_NET_RAW. `ENOBUFS`: too little memory may be locked (RLIMIT_MEMLOCK).
-    pub fn bind(interface: &CStr, queue: u32, mtu: usize, frames_wish: u32) -> io::Result<XskLink> {
+    pub fn bind(interface: &CStr, queue: u32, mtu: usize, frames_wish: u32, wait_ms: u32) -> io::Result<XskLink> {
         let frames = UmemFrames::register(frames_wish)?;
-        let (tx, rx, fill, completion) = bind_when_released(interface, queue, &frames)?;
+        let (tx, rx, fill, completion) = bind_when_released(interface, queue, &frames, wait_ms)?;
         // Frames may outlive this link, so their memory is never unmapped.
         std::mem::forget(Umem::clone(frames.umem()));
         let mut link = XskLink {
@@ -209,7 +210,7 @@ impl Link for XskLink {
 type Rings = (TxQueue, RxQueue, FillQueue, CompQueue);
 
 /// Binds, and waits a little for the queue's former owner: the kernel releases a queue some time after the close.
-fn bind_when_released(interface: &CStr, queue: u32, frames: &UmemFrames) -> io::Result<Rings> {
+fn bind_when_released(interface: &CStr, queue: u32, frames: &UmemFrames, wait_ms: u32) -> io::Result<Rings> {
     let ring_len = QueueSize::new(frames.count()).map_err(io::Error::other)?;
     let config = SocketConfig::builder()
         .rx_queue_size(ring_len)
@@ -224,7 +225,7 @@ fn bind_when_released(interface: &CStr, queue: u32, frames: &UmemFrames) -> io::
         match unsafe { Socket::new(config, frames.umem(), &interface, queue) }.map_err(os_error) {
             Ok((tx, rx, Some((fill, completion)))) => return Ok((tx, rx, fill, completion)),
             Ok((_, _, None)) => return Err(io::Error::other("the UMEM is already bound")),
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && waited_ms < QUEUE_RELEASE_MS_MAX => {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) && waited_ms < wait_ms => {
                 waited_ms += 1;
                 thread::sleep(Duration::from_millis(1));
             }
