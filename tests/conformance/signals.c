@@ -171,6 +171,8 @@ static void die(int way)
 {
 	int fd = flow();
 	char byte;
+	// nohup(1) has it ignored.
+	signal(SIGHUP, SIG_DFL);
 	write_pattern(fd, 300000);
 	switch (way) {
 	case 0: raise(SIGTERM); break;
