@@ -128,6 +128,7 @@ static void sending(void)
 {
 	watch(flow(), POLLOUT);
 	fill_up(fd);
+	TRY(fcntl(fd, F_SETFL, 0));
 	cancel_in(in_send);
 	cancel_in(in_write);
 	piece = (struct iovec){many, sizeof many};
