@@ -14,6 +14,7 @@ use crate::fd_table::{self, Entry};
 use crate::interruption::Waiting;
 use crate::sys::SignalMask;
 use crate::wait::{earliest, sleep_until, spin};
+use crate::waits::{self, Asleep, Subject};
 use crate::world::{self, Inside, World};
 use crate::{admission, clock, sys, thread};
 use libc::{
@@ -229,17 +230,15 @@ pub fn wait(key: Key, events: Room<epoll_event>, timeout: Option<Duration>, mask
     if cancel::is_due(&world) {
         return Err(CANCELLED);
     }
-    let waiting = admission::begin_in_set(&mut world, key);
-    world.sets.get_mut(key).ok_or(Errno::EBADF)?.waiters += 1;
-    let reported = wait_in(world, key, events, timeout, mask);
-    let mut world = world::enter_quietly();
-    admission::end(&mut world, waiting);
-    leave(&mut world, key);
+    let admitted = admission::begin_in_set(&mut world, key);
+    let own = waits::begin(&mut world, Subject::Set(key), admitted)?;
+    let reported = wait_in(world, own, key, events, timeout, mask);
+    waits::end(&mut world::enter_quietly(), own);
     reported
 }
 
 /// A thread waits no longer. What another one has closed meanwhile lived on for it, as in the kernel.
-fn leave(world: &mut World, key: Key) {
+pub fn end_wait(world: &mut World, key: Key) {
     let Some(set) = world.sets.get_mut(key) else { return };
     set.waiters -= 1;
     close_if_unused(world, key);
@@ -254,6 +253,7 @@ pub fn close_if_unused(world: &mut World, key: Key) {
 
 fn wait_in(
     world: Inside,
+    own: Key,
     key: Key,
     mut events: Room<epoll_event>,
     timeout: Option<Duration>,
@@ -309,12 +309,13 @@ fn wait_in(
             return Err(CANCELLED);
         }
         let generation = world.sets.get_mut(key).ok_or(Errno::EBADF)?.begin_sleep();
+        waits::begin_sleep(&mut world, own, Asleep::In(generation));
         drop(world);
         let asked = ask_kernel(key, &mut events, |events| match timeout {
             Some(Duration::ZERO) => sys::look_in_epoll(epfd, events),
             _ => sleep_until(wake_at, |timeout| sys::sleep_in_epoll(&waiting, epfd, events, timeout, mask)),
         });
-        world::enter_quietly().sets.get_mut(key).into_iter().for_each(|set| set.end_sleep(generation));
+        waits::end_sleep(&mut world::enter_quietly(), own, []);
         let is_interrupted = waiting.take().is_some() || asked == Err(Errno::EINTR);
         let is_over = is_interrupted || until.is_some_and(|until| until <= clock::now());
         match asked.map(|asked| asked.kept) {

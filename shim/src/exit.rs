@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 /// This process exits.
 static IS_LEAVING: AtomicBool = AtomicBool::new(false);
 
+/// All is done that comes before that.
+static HAS_LEFT: AtomicBool = AtomicBool::new(false);
+
 /// Whether a signal ends this process: not; it does; all is done that comes before.
 static ENDING: AtomicU32 = AtomicU32::new(NOT);
 const NOT: u32 = 0;
@@ -18,6 +21,7 @@ const DONE: u32 = 2;
 /// In a child of fork(2) the parent's exit is not its own.
 pub fn forget() {
     IS_LEAVING.store(false, Ordering::SeqCst);
+    HAS_LEFT.store(false, Ordering::SeqCst);
     ENDING.store(NOT, Ordering::SeqCst);
 }
 
@@ -30,6 +34,7 @@ pub extern "C" fn leave() {
     stop_if_ending();
     if !IS_LEAVING.swap(true, Ordering::SeqCst) {
         deliver_all();
+        note_done();
     }
 }
 
@@ -46,8 +51,23 @@ fn deliver_all() {
     } else {
         drop(world);
     }
+    deliver_rest();
+}
+
+fn deliver_rest() {
     keeper::deliver(EXIT_WAIT_MAX, EXIT_GRACE);
-    stats::write_out(&world::enter_quietly());
+    let world = world::enter_quietly();
+    if !HAS_LEFT.swap(true, Ordering::SeqCst) {
+        stats::write_out(&world);
+    }
+}
+
+/// A signal that ends the process has nothing to wait for any more.
+fn note_done() {
+    HAS_LEFT.store(true, Ordering::SeqCst);
+    if ENDING.compare_exchange(BEGUN, DONE, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
+        sys::wake_for_change(&ENDING);
+    }
 }
 
 /// Ends the process by a signal, in that signal's handler, when what is queued has gone out. The keeper sees to that: the
@@ -58,7 +78,7 @@ pub fn end_by(signal: c_int) -> ! {
         if ENDING.compare_exchange(NOT, BEGUN, Ordering::SeqCst, Ordering::SeqCst).is_err() {
             stop();
         }
-        if keeper::summon() {
+        if !HAS_LEFT.load(Ordering::SeqCst) && keeper::summon() {
             sys::wait_for_change(&ENDING, BEGUN, EXIT_WAIT_MAX + EXIT_GRACE);
         }
     }
@@ -70,11 +90,21 @@ pub fn end_by(signal: c_int) -> ! {
 
 /// Does in the keeper what comes before the end, if a signal has begun it.
 pub fn serve_end() {
-    if ENDING.load(Ordering::SeqCst) == BEGUN && !IS_LEAVING.swap(true, Ordering::SeqCst) {
-        deliver_all();
-        ENDING.store(DONE, Ordering::SeqCst);
-        sys::wake_for_change(&ENDING);
+    if !has_begun() {
+        return;
     }
+    if IS_LEAVING.swap(true, Ordering::SeqCst) {
+        // The signal may have stopped the very thread that was at it.
+        deliver_rest();
+    } else {
+        deliver_all();
+    }
+    note_done();
+}
+
+/// Whether a signal has begun to end this process, and waits for the keeper.
+pub fn has_begun() -> bool {
+    ENDING.load(Ordering::SeqCst) == BEGUN
 }
 
 /// Stops this thread for good, if a signal ends the process: with the kernel it would not live to see its flows closed.

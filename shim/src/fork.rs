@@ -10,7 +10,7 @@ use crate::description::Role;
 use crate::handoff::{self, Token};
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
-use crate::{admission, attach, config, exit, heap, keeper, old_sets, sys};
+use crate::{admission, attach, config, exit, heap, keeper, old_sets, sys, waits};
 use stack::Errno;
 use stack::slab::Key;
 use std::cell::Cell;
@@ -185,6 +185,7 @@ fn begin_anew(world: &mut World, channels: Channels) {
         close_own(event);
     }
     let is_prepared = leave_stack(world);
+    waits::forget(world);
     world.wakers.forget();
     inherit(world, channels);
     admission::inherit(world);

@@ -10,7 +10,7 @@
 use crate::held_signals::HeldSignals;
 use crate::limits::{KEEPER_PERIOD, KEEPER_STACK_LEN};
 use crate::wait::{earliest, readable};
-use crate::{admission, clock, exit, fd_table, handoff, relay, sys, world};
+use crate::{admission, clock, exit, fd_table, handoff, relay, sys, thread, world};
 use fd_table::Entry;
 use stack::Errno;
 use std::os::fd::RawFd;
@@ -59,16 +59,30 @@ pub fn start() -> Result<(), Errno> {
 
 /// This thread goes to sleep in a wait of ours.
 pub fn attend() {
+    thread::attend();
     ATTENDING.fetch_add(1, Ordering::SeqCst);
 }
 
 /// It is awake again. If it was the last one, the keeper sees whether anybody goes on: what it woke for may be the
 /// kernel's.
 pub fn leave() {
+    if thread::end_attending() {
+        leave_once();
+    }
+}
+
+fn leave_once() {
     // In a child of fork(2) that a signal handler made, nobody attends.
     let left = ATTENDING.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |count| count.checked_sub(1));
     if left == Ok(1) {
         rouse();
+    }
+}
+
+/// This thread has left its waits without returning from them.
+pub fn leave_for_good() {
+    while thread::end_attending() {
+        leave_once();
     }
 }
 
@@ -154,7 +168,8 @@ fn pause(event: RawFd) {
 fn drive(event: RawFd) {
     // From here on, whoever enters rouses us; so what is seen below cannot become stale while we sleep.
     IS_ASLEEP.store(true, Ordering::SeqCst);
-    while IS_ASLEEP.load(Ordering::SeqCst) {
+    // Nor can an end that began before, whose summons is not to be lost.
+    while IS_ASLEEP.load(Ordering::SeqCst) && !exit::has_begun() {
         let mut fds: Vec<_> = [event].into_iter().chain(relays()).map(readable).collect();
         let is_attended = ATTENDING.load(Ordering::SeqCst) > 0;
         let mut world = world::enter_quietly();

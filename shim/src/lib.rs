@@ -58,6 +58,7 @@ mod sysctl;
 mod thread;
 mod turns;
 mod wait;
+mod waits;
 mod waker;
 mod world;
 

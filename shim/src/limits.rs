@@ -18,6 +18,9 @@ pub const MEMORY_LEN_MIN: usize = 32 << 20;
 /// Epoll sets that hold sockets of ours: event loops have one a thread.
 pub const SETS_MAX: usize = 1 << 12;
 
+/// Calls that wait at once: no more threads than Linux has (PID_MAX_LIMIT).
+pub const WAITS_MAX: usize = 1 << 22;
+
 /// Registrations in one epoll set: at most one an fd.
 pub const ITEMS_MAX: usize = FDS_MAX;
 

@@ -9,6 +9,7 @@ use crate::fd_table::{self, Entry};
 use crate::interruption::Waiting;
 use crate::sys::SignalMask;
 use crate::wait::{Sleep, earliest, spin};
+use crate::waits::{self, Subject};
 use crate::world::{self, Inside, World};
 use crate::{admission, clock, sys, thread};
 use libc::{POLLERR, POLLHUP, POLLIN, POLLNVAL, POLLOUT, POLLPRI, c_short, fd_set, pollfd};
@@ -43,15 +44,20 @@ fn poll_once(fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) ->
     if cancel::is_due(&world) {
         return Err(CANCELLED);
     }
-    let waiting = admission::begin(&mut world, sockets(fds));
-    let polled = wait(world, fds, timeout, mask);
-    if !waiting.is_empty() {
-        admission::end(&mut world::enter_quietly(), waiting);
-    }
+    let admitted = admission::begin(&mut world, sockets(fds));
+    let own = waits::begin(&mut world, Subject::Several, admitted)?;
+    let polled = wait(world, own, fds, timeout, mask);
+    waits::end(&mut world::enter_quietly(), own);
     polled
 }
 
-fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: SignalMask) -> Result<Polled, Errno> {
+fn wait(
+    world: Inside,
+    own: Key,
+    fds: &mut [pollfd],
+    timeout: Option<Duration>,
+    mask: SignalMask,
+) -> Result<Polled, Errno> {
     let waiting = Waiting::begin();
     let start = clock::now();
     thread::begin_wait(start);
@@ -81,7 +87,7 @@ fn wait(world: Inside, fds: &mut [pollfd], timeout: Option<Duration>, mask: Sign
             continue;
         }
         let mut world = world::enter()?;
-        let mut sleep = Sleep::begin(&mut world, sockets(fds));
+        let mut sleep = Sleep::begin(&mut world, own, sockets(fds));
         // Whatever another thread's turn has brought since the look above would wake no one now.
         if look(&mut world, fds, &mut kernel) > 0 {
             sleep.end(&mut world, sockets(fds));

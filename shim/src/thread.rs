@@ -4,6 +4,7 @@
 
 use crate::limits::{HOLD_BACK_MAX, PROMPT_RETURN, PROMPT_RETURNS_MIN, TRIES_AFTER_WAIT};
 use stack::Instant;
+use stack::slab::Key;
 use std::cell::Cell;
 
 thread_local! {
@@ -15,6 +16,8 @@ thread_local! {
     static TRIES: Cell<u32> = const { Cell::new(u32::MAX) };
     static SERVES_ONE_BY_ONE: Cell<bool> = const { Cell::new(false) };
     static CANCELLED: Cell<bool> = const { Cell::new(false) };
+    static WAIT: Cell<Option<Key>> = const { Cell::new(None) };
+    static ATTENDING: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether this thread holds the lock: then a hook was reached from the handler of a fault, or from our own libraries.
@@ -35,6 +38,28 @@ pub fn is_cancelled() -> bool {
 /// Notes that it has, or that it has acted on it.
 pub fn set_cancelled(cancelled: bool) {
     CANCELLED.set(cancelled);
+}
+
+/// This thread's wait: the innermost, where signal handlers wait, too.
+pub fn wait() -> Option<Key> {
+    WAIT.get()
+}
+
+/// Notes which it is now.
+pub fn set_wait(wait: Option<Key>) {
+    WAIT.set(wait);
+}
+
+/// Notes that a wait of this thread's begins to attend to the stack.
+pub fn attend() {
+    ATTENDING.set(ATTENDING.get() + 1);
+}
+
+/// Notes that one ends to; false: none did.
+pub fn end_attending() -> bool {
+    let count = ATTENDING.get();
+    ATTENDING.set(count.saturating_sub(1));
+    count > 0
 }
 
 /// Notes that a wait has returned: the calls that follow look at what its turn has brought.

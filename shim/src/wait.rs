@@ -4,13 +4,12 @@
 //! for its waker (another thread has turned the stack, or closed the socket), and for what else it waits for. All of
 //! these stay true until they are dealt with, so that none is lost between the last look and the sleep.
 
-use crate::calls::duplicate;
 use crate::cancel::{self, CANCELLED};
 use crate::description::{Description, Role};
 use crate::interruption::{Handled, Waiting, is_signal_pending};
 use crate::limits::{BLIND_SLEEP_MAX, SPIN_LOOK_PERIOD, WAKE_COST};
 use crate::sys::SignalMask;
-use crate::waker::WakerId;
+use crate::waits::{self, Asleep, Subject};
 use crate::world::{self, Inside, World};
 use crate::{admission, clock, config, keeper, stats, sys, thread};
 use libc::pollfd;
@@ -98,18 +97,17 @@ pub fn complete<T>(
         world.turn(clock::now());
         return attempt(&mut world);
     }
-    let waiting = admission::begin(&mut world, [key].into_iter());
-    world.description(key)?.waiters += 1;
-    let result = wait(world, key, patience, limit, attempt);
-    let mut world = world::enter_quietly();
-    admission::end(&mut world, waiting);
-    duplicate::end_wait(&mut world, key);
+    let admitted = admission::begin(&mut world, [key].into_iter());
+    let wait = waits::begin(&mut world, Subject::Socket(key), admitted)?;
+    let result = repeat(world, wait, key, patience, limit, attempt);
+    waits::end(&mut world::enter_quietly(), wait);
     result
 }
 
 /// Repeats `attempt` for as long as `limit`.
-fn wait<T>(
+fn repeat<T>(
     mut world: Inside,
+    wait: Key,
     key: Key,
     patience: Patience,
     limit: Option<Duration>,
@@ -141,7 +139,7 @@ fn wait<T>(
             world = world::enter()?;
             continue;
         }
-        let mut sleep = Sleep::begin(&mut world, [key]);
+        let mut sleep = Sleep::begin(&mut world, wait, [key]);
         let deadline = world.deadline();
         if matches!(world.description(key)?.role, Role::Flow(_)) {
             thread::note_sleep_on_one();
@@ -229,21 +227,29 @@ pub fn sleep_until<T>(until: Option<Instant>, sleep: impl FnOnce(Option<Duration
 pub struct Sleep {
     /// What it sleeps on; the caller adds its own.
     pub fds: Vec<pollfd>,
-    /// Without one, for want of a descriptor, it sleeps for a short time only.
-    waker: Option<WakerId>,
+    wait: Key,
+    /// Without a waker, for want of a descriptor, it sleeps for a short time only.
+    has_waker: bool,
 }
 
 impl Sleep {
     /// Prepares to sleep until something happens to one of `sockets`. From here on nothing is missed.
-    pub fn begin(world: &mut World, sockets: impl IntoIterator<Item = Key>) -> Self {
+    pub fn begin(world: &mut World, wait: Key, sockets: impl IntoIterator<Item = Key>) -> Self {
         let (waker, event) = world.wakers.take().ok().unzip();
+        let waker = waker.filter(|&waker| {
+            let begins = waits::begin_sleep(world, wait, Asleep::By(waker));
+            if !begins {
+                world.wakers.give_back(waker);
+            }
+            begins
+        });
         for key in sockets {
             if let Ok(description) = world.description(key) {
                 description.sleepers.extend(waker);
             }
         }
         let rings = world.network.iter().flat_map(|network| network.rings());
-        Sleep { fds: rings.chain(event).map(readable).collect(), waker }
+        Sleep { fds: rings.chain(event).map(readable).collect(), wait, has_waker: waker.is_some() }
     }
 
     /// Sleeps, until `until` at the latest.
@@ -251,18 +257,12 @@ impl Sleep {
     /// # Errors
     /// What ppoll(2) says: `EINTR`.
     pub fn run(&mut self, waiting: &Waiting, until: Option<Instant>, mask: SignalMask) -> Result<usize, Errno> {
-        let blind = self.waker.is_none().then(|| clock::after(clock::now(), BLIND_SLEEP_MAX)).flatten();
+        let blind = (!self.has_waker).then(|| clock::after(clock::now(), BLIND_SLEEP_MAX)).flatten();
         sleep_until(earliest(until, blind), |timeout| sys::sleep_in_poll(waiting, &mut self.fds, timeout, mask))
     }
 
     /// Ends it; `sockets` are the same as at its beginning.
     pub fn end(self, world: &mut World, sockets: impl IntoIterator<Item = Key>) {
-        let Some(waker) = self.waker else { return };
-        for key in sockets {
-            if let Ok(description) = world.description(key) {
-                description.sleepers.retain(|&sleeper| sleeper != waker);
-            }
-        }
-        world.wakers.give_back(waker);
+        waits::end_sleep(world, self.wait, sockets);
     }
 }

@@ -11,10 +11,11 @@ use crate::epoll_set::cookie::Cookie;
 use crate::handoff::{self, Token};
 use crate::inherited::Inheritance;
 use crate::interruption::Deferral;
-use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX};
+use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX, WAITS_MAX};
 use crate::old_sets::OldSets;
 use crate::placeholder::Placeholders;
 use crate::relay::{self, Relays};
+use crate::waits::Wait;
 use crate::waker::Wakers;
 use crate::{children, clock, epoll, exit, fd_table, keeper, signals, stats, sys, thread};
 use libc::c_int;
@@ -40,6 +41,8 @@ pub struct World {
     pub placeholders: Placeholders,
     /// For the threads that sleep.
     pub wakers: Wakers,
+    /// Of the application's threads.
+    pub waits: Slab<Wait>,
     /// The stack, once there is a use for it.
     pub network: Option<Network>,
     /// There is no stack and will be none: the kernel serves everything.
@@ -181,6 +184,7 @@ impl World {
             sets: Slab::new(SETS_MAX),
             placeholders: Placeholders::default(),
             wakers: Wakers::default(),
+            waits: Slab::new(WAITS_MAX),
             network: None,
             cannot_attach: false,
             has_new_listeners: false,

@@ -208,6 +208,7 @@ programs! {
     files,
     handlers,
     input,
+    jumps,
     looks,
     lowat,
     names,

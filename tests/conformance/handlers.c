@@ -3,7 +3,6 @@
 #include "case.h"
 
 #include <pthread.h>
-#include <setjmp.h>
 #include <sys/syscall.h>
 
 // SIGUSR1 and SIGUSR2 come to the main thread, the first some times before the second.
@@ -384,70 +383,6 @@ static void actions(void)
 	TRY(close(fd));
 }
 
-// A handler that does not return.
-static sigjmp_buf out;
-
-static void jump(int number) { siglongjmp(out, number); }
-
-static void jumped(void)
-{
-	char byte;
-	int fd = flow();
-	struct itimerval soon = {.it_value.tv_usec = 20000};
-	set(SIGALRM, jump, 0);
-	for (int i = 0; i < 3; i++) {
-		int number = sigsetjmp(out, 1);
-		if (number == 0) {
-			setitimer(ITIMER_REAL, &soon, NULL);
-			TRY(recv(fd, &byte, 1, 0));
-		}
-		printf("signal %d\n", number);
-	}
-	set(SIGALRM, first, 0);
-	tell();
-	TRY(recv(fd, &byte, 1, 0));
-	TRY(send(fd, &byte, 1, 0));
-	TRY(close(fd));
-}
-
-static void answer(void)
-{
-	char byte = 'a';
-	int fd = flow();
-	await();
-	TRY(send(fd, &byte, 1, 0));
-	TRY(recv(fd, &byte, 1, 0));
-	TRY(close(fd));
-}
-
-static void end_thread(int number) { pthread_exit((void *)(long)number); }
-
-static void *receive(void *fd)
-{
-	char byte;
-	recv(*(int *)fd, &byte, 1, 0);
-	return NULL;
-}
-
-static void thread_ended(void)
-{
-	void *result;
-	pthread_t thread;
-	int fd = flow();
-	set(SIGUSR1, end_thread, 0);
-	if (pthread_create(&thread, NULL, receive, &fd))
-		give_up("pthread_create");
-	usleep(20000);
-	pthread_kill(thread, SIGUSR1);
-	TRY(pthread_join(thread, &result));
-	TRY(result == (void *)SIGUSR1);
-	char byte;
-	tell();
-	TRY(recv(fd, &byte, 1, 0));
-	TRY(send(fd, &byte, 1, 0));
-	TRY(close(fd));
-}
-
 const struct test_case cases[] = {
 	{"which_handler", FLOW, which_handler, stay},
 	{"which_handler_of_accept", PASSED, which_handler_of_accept, NULL},
@@ -456,7 +391,5 @@ const struct test_case cases[] = {
 	{"storm", SERVED, storm, echo_to_storm},
 	{"values", FLOW, values, stay},
 	{"actions", PASSED, actions, NULL},
-	{"jumped", FLOW, jumped, answer},
-	{"thread_ended", FLOW, thread_ended, answer},
 	{0},
 };

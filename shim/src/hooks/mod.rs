@@ -8,6 +8,7 @@ mod either;
 mod epoll;
 mod fd;
 mod io;
+mod jump;
 mod message;
 mod name;
 mod option;
@@ -27,6 +28,7 @@ pub fn resolve() {
     epoll::resolve();
     fd::resolve();
     io::resolve();
+    jump::resolve_forwards();
     message::resolve();
     name::resolve();
     option::resolve();
