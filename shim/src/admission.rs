@@ -12,8 +12,9 @@
 //! child): in the parent, too, it counts as inherited from then on.
 
 use crate::description::{Description, Listener, Role, Watch};
+use crate::handoff::Mailbox;
 use crate::world::World;
-use crate::{clock, sys, thread};
+use crate::{clock, handoff, sys, thread};
 use stack::Instant;
 use stack::outside::Opens;
 use stack::slab::Key;
@@ -95,6 +96,7 @@ pub fn lend(world: &mut World) {
 
 /// A listener goes to another process, too.
 pub fn share(world: &mut World, key: Key) {
+    handoff::note_elsewhere(world, key);
     let Ok(description) = world.description(key) else { return };
     let Role::Listener(listener) = &mut description.role else { return };
     listener.is_used |= listener.id.is_some();
@@ -166,6 +168,7 @@ pub fn note_use(world: &mut World, key: Key) {
         && !listener.is_used
     {
         listener.is_used = true;
+        listener.mailbox.into_iter().for_each(Mailbox::note_use);
         let Some(Admission { is_lent, is_shared, .. }) = listener.admission else { return };
         (world.has_new_listeners, world.is_shut) = (true, true);
         if is_lent && !is_shared {

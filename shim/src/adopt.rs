@@ -7,7 +7,7 @@ use crate::description::{Description, Listener, Role, Settings};
 use crate::fd_table::{self, Entry};
 use crate::limits::ADOPTED_FDS_MAX;
 use crate::world::{self, World};
-use crate::{admission, sys};
+use crate::{admission, handoff, sys};
 use libc::{AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, SOL_SOCKET, c_int};
 use stack::slab::Key;
 use std::mem::offset_of;
@@ -82,6 +82,7 @@ fn take(world: &mut World, fd: RawFd, family: c_int, role: Role) {
         }
         world.has_new_listeners = true;
         admission::add(world, key);
+        handoff::note_elsewhere(world, key);
     }
     stand_for(world, fd, key);
 }

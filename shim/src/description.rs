@@ -153,6 +153,8 @@ pub struct Listener {
     pub admission: Option<Admission>,
     /// Where those are for the others.
     pub mailbox: Option<Mailbox>,
+    /// It comes from another program, or went to one: others may have it that do not have the mailbox.
+    pub is_elsewhere: bool,
 }
 
 impl Listener {
@@ -166,6 +168,7 @@ impl Listener {
             is_used: false,
             admission: None,
             mailbox: None,
+            is_elsewhere: false,
         }
     }
 }

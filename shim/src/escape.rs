@@ -3,7 +3,7 @@
 
 use crate::description::{Description, Role};
 use crate::fd_table::{self, Entry};
-use crate::{admission, children, datagram, fork, inherited, successor, sys, thread, world};
+use crate::{admission, children, datagram, fork, handoff, inherited, successor, sys, thread, world};
 use stack::socket::tcp::TcpState;
 use std::os::fd::RawFd;
 
@@ -60,7 +60,12 @@ pub fn before_program() {
     // What is released is not ours any more, so the list is made before.
     let fds: Vec<RawFd> =
         fd_table::ours_in(0..=usize::MAX).filter(|(fd, entry)| is_passed_on(*fd, *entry)).map(|(fd, _)| fd).collect();
-    fds.into_iter().filter(|&fd| !is_connecting(fd)).for_each(release);
+    for fd in fds.into_iter().filter(|&fd| !is_connecting(fd)) {
+        release(fd);
+        if let Some(key) = fd_table::socket(fd) {
+            handoff::note_elsewhere(&mut world::enter_quietly(), key);
+        }
+    }
 }
 
 /// Whether what stands behind an fd is a flow whose SYN is not answered yet.

@@ -7,7 +7,7 @@
 use crate::channel::{self, Message};
 use crate::children::{self, Children};
 use crate::description::Role;
-use crate::handoff::{self, Token};
+use crate::handoff::{self, Left, Token};
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
 use crate::{admission, attach, config, exit, heap, keeper, old_sets, sys, waits};
@@ -159,6 +159,7 @@ pub fn leave_stack(world: &mut World) -> bool {
     world.drop_lingering();
     std::mem::take::<Children>(&mut world.children).fds().for_each(close_own);
     std::mem::take(&mut world.tokens).iter().flat_map(Token::fds).for_each(close_own);
+    std::mem::take(&mut world.left).into_iter().for_each(Left::close);
     keeper::forget_relays();
     std::mem::take::<Relays>(&mut world.relays).fd().into_iter().for_each(close_own);
     let keys: Vec<_> = world.descriptions.iter().map(|(key, _)| key).collect();

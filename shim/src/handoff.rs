@@ -9,7 +9,7 @@ use crate::admission::{self, Neglect};
 use crate::calls::accept;
 use crate::description::{Description, Role};
 use crate::fd_table::{self, Entry};
-use crate::limits::{NEGLECT_LOOK_PERIOD, NEGLECT_LOOKS_MIN, NEGLECT_MAX};
+use crate::limits::{LEFT_MAX, NEGLECT_LOOK_PERIOD, NEGLECT_LOOKS_MIN, NEGLECT_MAX};
 use crate::relay::name::Name;
 use crate::relay::{self, close_own};
 use crate::sys::{self, AddressBuffer};
@@ -31,9 +31,40 @@ pub struct Mailbox {
 }
 
 impl Mailbox {
-    /// Its listener was closed here.
+    /// Its listener is not this process's any more.
     pub fn close(self) {
         [self.give, self.take].into_iter().for_each(close_own);
+    }
+
+    /// This process waits at the listener or accepts, until it ends or closes it. The others ask the kernel, for which a
+    /// lock serves: it has gone with whoever had it.
+    pub fn note_use(self) {
+        if let Err(error) = sys::lock_shared(self.take) {
+            tracing::warn!(%error, "other processes leave no connections to this one");
+        }
+    }
+
+    fn is_used_by_others(self) -> bool {
+        sys::is_locked_by_others(self.take)
+    }
+
+    /// Nobody gives any more: the listener goes to processes that do not have the mailbox. What is in it can be taken.
+    fn shut(self) {
+        // It can only fail if it is done.
+        let _ = sys::shutdown(self.take, libc::SHUT_RDWR);
+    }
+}
+
+/// A mailbox whose listener was closed here, with what nobody has come for yet.
+pub struct Left {
+    mailbox: Mailbox,
+    until: Instant,
+}
+
+impl Left {
+    /// In a child of fork(2) it is not its own.
+    pub fn close(self) {
+        self.mailbox.close();
     }
 }
 
@@ -44,6 +75,10 @@ pub struct Token {
     connection: RawFd,
     /// The socket whose name says that this is a token.
     sign: RawFd,
+    /// What it was given for; who accepts it may get another one.
+    flow: Key,
+    /// Where that lies.
+    mailbox: RawFd,
 }
 
 impl Token {
@@ -59,17 +94,31 @@ pub fn prepare(world: &mut World) {
     for key in keys {
         if let Ok(Description { role: Role::Listener(listener), .. }) = world.description(key)
             && listener.mailbox.is_none()
+            && !listener.is_elsewhere
             && let Ok([give, take]) = channel::make()
         {
             [give, take].into_iter().for_each(|fd| fd_table::set(fd, Entry::Internal));
-            listener.mailbox = Some(Mailbox { give, take });
+            let mailbox = Mailbox { give, take };
+            if listener.is_used {
+                mailbox.note_use();
+            }
+            listener.mailbox = Some(mailbox);
         }
+    }
+}
+
+/// A listener goes to a process that is no child of fork(2), or has come from one: who accepts there has no mailbox, or
+/// another one, and could do nothing with a token.
+pub fn note_elsewhere(world: &mut World, key: Key) {
+    if let Ok(Description { role: Role::Listener(listener), .. }) = world.description(key) {
+        listener.is_elsewhere = true;
+        listener.mailbox.into_iter().for_each(Mailbox::shut);
     }
 }
 
 /// Gives away what has waited for long while this process accepted nothing. Returns when to look again.
 pub fn attend(world: &mut World, now: Instant) -> Option<Instant> {
-    let mut next = None;
+    let mut next = take_back(world, now);
     for at in 0..world.inherited.len() {
         let Some(&key) = world.inherited.get(at) else { break };
         next = earliest(next, look(world, key, now));
@@ -88,7 +137,8 @@ fn look(world: &mut World, key: Key, now: Instant) -> Option<Instant> {
     }
     let Neglect { since, looks } = neglect.get_or_insert(Neglect { since: now, looks: 0 });
     *looks += 1;
-    if *looks >= NEGLECT_LOOKS_MIN && clock::until(*since, now) >= NEGLECT_MAX {
+    let is_due = *looks >= NEGLECT_LOOKS_MIN && clock::until(*since, now) >= NEGLECT_MAX;
+    if is_due && listener.mailbox.is_some_and(Mailbox::is_used_by_others) {
         give_away(world, key);
     }
     clock::after(now, NEGLECT_LOOK_PERIOD)
@@ -106,12 +156,12 @@ fn is_queued(world: &mut World, id: ListenerId) -> bool {
 }
 
 /// Gives away all connections that wait at an inherited listener, and has new ones pass to the kernel's until this process
-/// waits there again.
+/// waits there again. Not if some who may accept could not find them.
 pub fn give_away(world: &mut World, key: Key) {
     let Ok(Description { role: Role::Listener(listener), fds, .. }) = world.description(key) else { return };
     let (Some(_), Some(mailbox), Some(&fd)) = (listener.admission, listener.mailbox, fds.first()) else { return };
     // A token might come to another socket at the port: its connections are none of this one's in the kernel either.
-    if sys::option_int(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT) != Ok(0) {
+    if sys::option_int(fd, libc::SOL_SOCKET, libc::SO_REUSEPORT) != Ok(0) || sys::is_hung_up(mailbox.give) {
         return;
     }
     admission::shut(world, key);
@@ -131,9 +181,11 @@ fn listener_with_room(world: &mut World, key: Key, mailbox: Mailbox) -> Option<L
 }
 
 fn give(world: &mut World, key: Key, id: ListenerId, fd: RawFd, mailbox: Mailbox) -> Result<(), Errno> {
-    let (token, target) = make_token(world, fd)?;
-    let given = accept::take_flow(world, key, id, false)
-        .and_then(|(flow, _)| relay::hand_over(world, flow).inspect_err(|_| reset(world, flow)));
+    let (mut token, target) = make_token(world, fd, mailbox)?;
+    let given = accept::take_flow(world, key, id, false).and_then(|(flow, _)| {
+        token.flow = flow;
+        relay::hand_over(world, flow).inspect_err(|_| reset(world, flow))
+    });
     let other = given.inspect_err(|_| token.fds().into_iter().for_each(close_own))?;
     let sent = sys::send_with_fd(mailbox.give, &[0], Some(other));
     sys::close(other);
@@ -146,8 +198,8 @@ fn give(world: &mut World, key: Key, id: ListenerId, fd: RawFd, mailbox: Mailbox
         }
         Err(errno) => {
             token.fds().into_iter().for_each(close_own);
-            // Nobody comes for it: the connection ends.
-            let _ = take(mailbox).map(sys::close);
+            // Nobody comes for it: the connection ends, wherever it lies.
+            relay::end(world, token.flow, true);
             Err(errno)
         }
     }
@@ -165,7 +217,7 @@ fn reset(world: &mut World, flow: Key) {
 }
 
 /// A token for the kernel's listener `fd`, and where it is to be connected to.
-fn make_token(world: &mut World, fd: RawFd) -> Result<(Token, SocketAddr), Errno> {
+fn make_token(world: &mut World, fd: RawFd, mailbox: Mailbox) -> Result<(Token, SocketAddr), Errno> {
     let listens = name(fd, sys::socket_name)?;
     let ip = match listens.ip() {
         ip if !ip.is_unspecified() => ip,
@@ -180,7 +232,8 @@ fn make_token(world: &mut World, fd: RawFd) -> Result<(Token, SocketAddr), Errno
     let sign = bound.and_then(make_sign).inspect_err(|_| close_own(connection))?;
     // They stay in the order of their ids.
     let id = world.tokens.last().map_or(0, |last| last.id.wrapping_add(1));
-    Ok((Token { id, connection, sign }, SocketAddr::new(ip, listens.port())))
+    let (flow, mailbox) = (Key::from_bits(0), mailbox.take);
+    Ok((Token { id, connection, sign, flow, mailbox }, SocketAddr::new(ip, listens.port())))
 }
 
 fn make_sign(token: SocketAddr) -> Result<RawFd, Errno> {
@@ -207,6 +260,64 @@ fn take(mailbox: Mailbox) -> Option<RawFd> {
     sys::receive_with_fd(mailbox.take, &mut [0], 0).ok()?.1?.ok()
 }
 
+/// A listener with a mailbox was closed here. What was given is there for the others for some time.
+pub fn leave(world: &mut World, mailbox: Mailbox) {
+    sys::unlock(mailbox.take);
+    match clock::after(clock::now(), LEFT_MAX) {
+        Some(until) if count_left(world, mailbox) > 0 => world.left.push(Left { mailbox, until }),
+        _ => mailbox.close(),
+    }
+}
+
+/// The same for all of them, where their fds are closed.
+pub fn leave_all(world: &mut World) {
+    let mailbox = |role: &Role| if let Role::Listener(it) = role { it.mailbox } else { None };
+    let all: Vec<Mailbox> = world.descriptions.iter().filter_map(|(_, it)| mailbox(&it.role)).collect();
+    all.into_iter().for_each(|mailbox| leave(world, mailbox));
+}
+
+/// How many of our tokens for what lies in a mailbox nobody has accepted.
+fn count_left(world: &World, mailbox: Mailbox) -> usize {
+    world.tokens.iter().filter(|token| token.mailbox == mailbox.take).count()
+}
+
+/// Resets what nobody has come for in time, as close(2) does. Returns when to look again.
+pub fn take_back(world: &mut World, now: Instant) -> Option<Instant> {
+    let mut next = None;
+    for left in std::mem::take(&mut world.left) {
+        let Left { mailbox, until } = left;
+        let count = count_left(world, mailbox);
+        if count > 0 && now < until {
+            next = earliest(next, Some(until));
+            world.left.push(left);
+            continue;
+        }
+        // The first are the oldest ones, whoever's token was for them.
+        for connection in (0..count).map_while(|_| take(mailbox)) {
+            if let Some(flow) = given(world, connection) {
+                relay::end(world, flow, true);
+            }
+            sys::close(connection);
+        }
+        // The tokens stay tokens for as long as they may be accepted.
+        world.tokens.iter_mut().filter(|token| token.mailbox == mailbox.take).for_each(|token| token.mailbox = -1);
+        mailbox.close();
+    }
+    next
+}
+
+/// Which connection of ours was taken out of a mailbox, if it is one of ours.
+fn given(world: &mut World, connection: RawFd) -> Option<Key> {
+    let Name { local, remote, .. } = Name::of(connection)?;
+    let World { descriptions, network, .. } = world;
+    let stack = &network.as_ref()?.stack;
+    let is_it = |description: &Description| match (&description.role, description.socket()) {
+        (Role::Relay(_), Some(Socket::Flow(flow))) => stack.tcp_endpoints(flow) == Some((local, remote)),
+        _ => false,
+    };
+    descriptions.iter().find(|(_, description)| is_it(description)).map(|(key, _)| key)
+}
+
 /// Whether what the kernel's listener had, at `fd`, is a token.
 pub fn is_token(fd: RawFd, peer: Option<SocketAddr>) -> bool {
     let (Some(peer), Ok(local)) = (peer, name(fd, sys::socket_name)) else { return false };
@@ -220,12 +331,23 @@ pub fn is_token(fd: RawFd, peer: Option<SocketAddr>) -> bool {
 ///
 /// # Errors
 /// `EAGAIN`: it is gone.
-pub fn redeem(mailbox: Mailbox, fd: RawFd, flags: c_int) -> Result<SocketAddr, Errno> {
-    let connection = take(mailbox).ok_or(Errno::EAGAIN)?;
+pub fn redeem(mailbox: Option<Mailbox>, fd: RawFd, flags: c_int) -> Result<SocketAddr, Errno> {
+    let connection = mailbox.and_then(take_live).ok_or(Errno::EAGAIN)?;
     let placed = sys::duplicate_to(connection, fd, if flags & SOCK_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 });
     sys::close(connection);
     placed.and_then(|()| sys::set_nonblocking(fd, flags & SOCK_NONBLOCK != 0))?;
     Name::of(fd).map(|name| name.remote).ok_or(Errno::EAGAIN)
+}
+
+/// Those that have ended may have no token.
+fn take_live(mailbox: Mailbox) -> Option<RawFd> {
+    loop {
+        let connection = take(mailbox)?;
+        if !sys::is_hung_up(connection) {
+            return Some(connection);
+        }
+        sys::close(connection);
+    }
 }
 
 fn has_sign(peer: SocketAddr) -> bool {

@@ -66,6 +66,10 @@ pub const NEGLECT_MAX: Duration = Duration::from_millis(200);
 /// How often that must have been seen: on a busy machine the process, too, may not have run.
 pub const NEGLECT_LOOKS_MIN: u32 = 10;
 
+/// How long connections that were given away at the close of their listener wait for another process to accept them: a
+/// server that is renewed starts meanwhile. Then they are reset, as by the close.
+pub const LEFT_MAX: Duration = Duration::from_secs(5);
+
 /// How often it is looked at.
 pub const NEGLECT_LOOK_PERIOD: Duration = Duration::from_millis(10);
 

@@ -8,9 +8,9 @@
 use crate::fd_table::{self, Entry};
 use crate::limits::{EXIT_GRACE, EXIT_WAIT_MAX};
 use crate::sys;
-use crate::wait::readable;
+use crate::wait::{earliest, readable};
 use crate::world::{self, Inside, World};
-use crate::{clock, fork, keeper, log, relay, stats};
+use crate::{clock, fork, handoff, keeper, log, relay, stats};
 use stack::Errno;
 use stack::kernel::share_with_child;
 use stack::socket::Socket;
@@ -40,14 +40,16 @@ fn carry_on(mut world: Inside) -> ! {
     log::stop();
     close_applications_fds();
     unlisten(&mut world);
+    handoff::leave_all(&mut world);
     loop {
         let now = clock::now();
         world.turn(now);
         relay::serve(&mut world, now);
+        let look_at = handoff::take_back(&mut world, now);
         if world.relays.is_empty() {
             break;
         }
-        let timeout = world.deadline().map(|deadline| clock::until(now, deadline));
+        let timeout = earliest(world.deadline(), look_at).map(|deadline| clock::until(now, deadline));
         let rings = world.network.iter().flat_map(|network| network.rings());
         let mut fds: Vec<_> = rings.chain(world.relays.fd()).map(readable).collect();
         let _ = sys::poll(&mut fds, timeout);

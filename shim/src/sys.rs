@@ -267,6 +267,32 @@ pub fn fcntl(fd: RawFd, command: c_int, argument: c_long) -> Result<c_int, Errno
     call!(SYS_fcntl, fd, command, argument).map(|answer| answer as c_int)
 }
 
+/// Locks a file for this process, beside others that do (F_SETLK), until it closes an fd of it.
+///
+/// # Errors
+/// What fcntl(2) says.
+pub fn lock_shared(fd: RawFd) -> Result<(), Errno> {
+    let lock = whole(libc::F_RDLCK);
+    call!(SYS_fcntl, fd, libc::F_SETLK, &raw const lock).map(drop)
+}
+
+/// Ends that.
+pub fn unlock(fd: RawFd) {
+    let lock = whole(libc::F_UNLCK);
+    // It can only fail on a closed fd.
+    let _ = call!(SYS_fcntl, fd, libc::F_SETLK, &raw const lock);
+}
+
+/// Whether other processes have locked it.
+pub fn is_locked_by_others(fd: RawFd) -> bool {
+    let mut found = whole(libc::F_WRLCK);
+    call!(SYS_fcntl, fd, libc::F_GETLK, &raw mut found).is_ok() && c_int::from(found.l_type) != libc::F_UNLCK
+}
+
+fn whole(kind: c_int) -> libc::flock {
+    libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
 /// dup3(2).
 pub fn duplicate_to(fd: RawFd, to: RawFd, flags: c_int) -> Result<(), Errno> {
     call!(SYS_dup3, fd, to, flags).map(drop)

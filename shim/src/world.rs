@@ -8,7 +8,7 @@ use crate::children::Children;
 use crate::description::{Description, Role, Settings, poll_bits};
 use crate::epoll_set::EpollSet;
 use crate::epoll_set::cookie::Cookie;
-use crate::handoff::{self, Token};
+use crate::handoff::{self, Left, Token};
 use crate::inherited::Inheritance;
 use crate::interruption::Deferral;
 use crate::limits::{DESCRIPTIONS_MAX, LINGERING_LOOKS, LINGERING_MAX, LOOPBACK_TURNS, SETS_MAX, WAITS_MAX};
@@ -59,6 +59,8 @@ pub struct World {
     pub children: Children,
     /// What says that a connection was given away.
     pub tokens: Vec<Token>,
+    /// Where such lie whose listeners were closed.
+    pub left: Vec<Left>,
     /// Flows of those before this process.
     pub inheritance: Inheritance,
     /// Epoll instances of the parent process.
@@ -193,6 +195,7 @@ impl World {
             relays: Relays::default(),
             children: Children::default(),
             tokens: Vec::new(),
+            left: Vec::new(),
             inheritance: Inheritance::default(),
             old_sets: OldSets::default(),
             cancelled: Cancelled::default(),
@@ -367,7 +370,7 @@ impl World {
         if let Role::Listener(listener) = &description.role
             && let Some(mailbox) = listener.mailbox
         {
-            mailbox.close();
+            handoff::leave(self, mailbox);
         }
         self.inherited.retain(|&inherited| inherited != key);
         self.descriptions.remove(key);

@@ -260,6 +260,102 @@ static void adopted_peer(void)
 	}
 }
 
+// What a process leaves at a listener that goes to one that was there before the listener: that one hears of clients only.
+static void left_to_a_stranger(void)
+{
+	int ends[2];
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+		give_up("socketpair");
+	pid_t stranger = child();
+	if (stranger == 0) {
+		char bytes[4];
+		int fd = TRY_FD(accept(take(ends[0]), NULL, NULL));
+		TRY(recv(fd, bytes, 4, MSG_WAITALL));
+		TRY(send(fd, bytes, 4, 0));
+		leave(TRY(close(fd)));
+	}
+	union address address = wildcard_at(PORT);
+	int waiting = stream(), epfd;
+	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
+		give_up("listen");
+	pid_t pid = child();
+	if (pid == 0) {
+		struct epoll_event event = {.events = EPOLLIN};
+		TRY_FD(epfd = epoll_create1(0));
+		TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, waiting, &event));
+		for (int round = 0; round < 2; round++) {
+			tell();
+			TRY(epoll_wait(epfd, &event, 1, -1));
+			if (round == 0)
+				TRY(close(TRY_FD(accept(waiting, NULL, NULL))));
+		}
+		leave(7);
+	}
+	join(pid);
+	pass(ends[1], waiting);
+	TRY(close(waiting));
+	join(stranger);
+}
+
+static void left_to_a_stranger_peer(void)
+{
+	char bytes[4];
+	union address address = ours_at(PORT);
+	await();
+	int first = stream();
+	TRY(connect(first, &address.any, address_len));
+	TRY(recv(first, bytes, 1, 0));
+	await();
+	// It may be reset once, by the close.
+	for (;;) {
+		int fd = stream();
+		connect(fd, &address.any, address_len);
+		send(fd, "ping", 4, MSG_NOSIGNAL);
+		if (recv(fd, bytes, 4, MSG_WAITALL) == 4)
+			break;
+		close(fd);
+	}
+}
+
+// A process that has much to do, and that nobody else accepts beside.
+static void late_and_alone(void)
+{
+	union address address = wildcard_at(PORT);
+	int waiting = stream(), epfd, on = 1;
+	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
+		give_up("listen");
+	pid_t pid = child();
+	if (pid == 0) {
+		struct epoll_event event = {.events = EPOLLIN};
+		TRY_FD(epfd = epoll_create1(0));
+		TRY(epoll_ctl(epfd, EPOLL_CTL_ADD, waiting, &event));
+		for (int round = 0; round < 2; round++) {
+			tell();
+			TRY(epoll_wait(epfd, &event, 1, -1));
+			if (round)
+				poll(NULL, 0, 500);
+			int fd = TRY_FD(accept(waiting, NULL, NULL));
+			TRY(setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on));
+			TRY(close(fd));
+		}
+		leave(7);
+	}
+	join(pid);
+}
+
+static void late_and_alone_peer(void)
+{
+	char byte;
+	union address address = ours_at(PORT);
+	for (int round = 0; round < 2; round++) {
+		await();
+		int fd = stream();
+		TRY(connect(fd, &address.any, address_len));
+		TRY(recv(fd, &byte, 1, 0));
+		close(fd);
+	}
+}
+
 const struct test_case cases[] = {
 	{"programs", FLOW, programs, send_back},
 	{"on_its_way", SERVED, on_its_way, NULL},
@@ -268,5 +364,7 @@ const struct test_case cases[] = {
 	{"passed_on", FLOW, passed_on, send_back},
 	{"passed_on_together", FLOW, passed_on_together, send_back},
 	{"adopted", MIXED, adopted, adopted_peer},
+	{"left_to_a_stranger", MIXED, left_to_a_stranger, left_to_a_stranger_peer},
+	{"late_and_alone", MIXED, late_and_alone, late_and_alone_peer},
 	{0},
 };

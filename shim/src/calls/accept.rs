@@ -148,9 +148,7 @@ fn accept_shadow(world: &mut World, fd: RawFd, key: Key, flags: c_int) -> Result
     let (fd, len) = accepted?;
     fd_table::clear(fd);
     let peer = args::parse_address(&name[..len]);
-    if let Some(mailbox) = mailbox
-        && handoff::is_token(fd, peer)
-    {
+    if handoff::is_token(fd, peer) {
         let peer = handoff::redeem(mailbox, fd, flags).inspect_err(|_| sys::close(fd))?;
         return Ok(Accepted { fd, peer: Some(peer), family });
     }

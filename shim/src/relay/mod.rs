@@ -258,7 +258,7 @@ pub fn let_go(world: &mut World, key: Key) {
 }
 
 /// Ends a relay: its flow is closed, by a RST if so wanted. Who still has a copy of the other end reads `ECONNRESET`.
-fn end(world: &mut World, key: Key, reset: bool) {
+pub fn end(world: &mut World, key: Key, reset: bool) {
     let Ok(description) = world.description(key) else { return };
     let reset = reset || description.settings.linger_s == Some(0);
     let Role::Relay(relay) = &description.role else { return };
