@@ -10,7 +10,7 @@ use crate::description::Role;
 use crate::handoff::{self, Left, Token};
 use crate::relay::{Relays, close_own};
 use crate::world::{self, Inside, World};
-use crate::{admission, attach, config, exit, heap, keeper, old_sets, sys, waits};
+use crate::{admission, attach, config, exit, heap, keeper, old_sets, signals, sys, waits};
 use stack::Errno;
 use stack::slab::Key;
 use std::cell::Cell;
@@ -117,6 +117,7 @@ extern "C" fn in_child() {
     heap::release();
     SERVED.store(sys::process_id(), Ordering::Relaxed);
     exit::forget();
+    signals::forget();
     if let Some((world, channels)) = HELD.take().map(ManuallyDrop::into_inner) {
         let mut world = world::move_to_child(world);
         begin_anew(&mut world, channels);

@@ -25,6 +25,18 @@ struct Set {
     flags: AtomicI32,
 }
 
+impl Set {
+    fn get(&self) -> Before {
+        Before { handler: self.handler.load(Ordering::Relaxed), flags: self.flags.load(Ordering::Relaxed) }
+    }
+}
+
+/// What the application had set for a signal, before a change.
+pub struct Before {
+    handler: sighandler_t,
+    flags: c_int,
+}
+
 static SETS: [Set; SIGNALS_END] =
     [const { Set { handler: AtomicUsize::new(SIG_DFL), flags: AtomicI32::new(0) } }; SIGNALS_END];
 
@@ -33,6 +45,9 @@ static IS_WRAPPING: AtomicBool = AtomicBool::new(false);
 
 /// It is to be installed, too, where a signal ends the process by default: there may be something to deliver.
 static IS_TRAPPING: AtomicBool = AtomicBool::new(false);
+
+/// A thread changes what is set for a signal: what it finds is what it replaces.
+static IS_CHANGING: AtomicBool = AtomicBool::new(false);
 
 /// The C library's own signals, which it lets nobody set (nptl(7)).
 const INTERNAL: [c_int; 2] = [32, 33];
@@ -95,7 +110,7 @@ pub fn wrap_all() {
 #[cold]
 fn begin_to_wrap() {
     IS_WRAPPING.store(true, Ordering::SeqCst);
-    let _held = HeldSignals::hold();
+    let _changing = Changing::begin();
     (1..SIGNALS_END as c_int).for_each(wrap);
 }
 
@@ -103,16 +118,42 @@ fn begin_to_wrap() {
 pub fn trap_defaults() {
     // The kernel spares the first process of a namespace those signals, unless it has handlers (pid_namespaces(7)).
     if IS_WRAPPING.load(Ordering::Relaxed) && sys::process_id() != 1 && !IS_TRAPPING.swap(true, Ordering::SeqCst) {
-        let _held = HeldSignals::hold();
+        let _changing = Changing::begin();
         (1..SIGNALS_END as c_int).for_each(wrap);
     }
+}
+
+/// The turn of this thread to change something; no handler runs in it meanwhile.
+struct Changing {
+    _held: HeldSignals,
+}
+
+impl Changing {
+    fn begin() -> Self {
+        let held = HeldSignals::hold();
+        while IS_CHANGING.swap(true, Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        Changing { _held: held }
+    }
+}
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        IS_CHANGING.store(false, Ordering::Release);
+    }
+}
+
+/// In a child of fork(2), the thread whose turn it was may be missing.
+pub fn forget() {
+    IS_CHANGING.store(false, Ordering::Release);
 }
 
 fn is_trapped(signal: c_int) -> bool {
     IS_TRAPPING.load(Ordering::Relaxed) && !HARMLESS.contains(&signal)
 }
 
-/// Puts our function in the place of a handler of the application's, while none runs in this thread.
+/// Puts our function in the place of a handler of the application's, when it is this thread's turn.
 fn wrap(signal: c_int) {
     let (Some(set), Some(mut action)) = (set_of(signal), installed(signal)) else { return };
     match action.sa_sigaction {
@@ -133,20 +174,27 @@ fn wrap(signal: c_int) {
     }
 }
 
-/// What the application had set for a signal, before a change.
-pub struct Before {
-    handler: sighandler_t,
-    flags: c_int,
-}
-
 /// Has the next definition change what is set for a signal; `None`: it is none that we have to do with.
 pub fn change<T>(signal: c_int, next: impl FnOnce() -> T) -> Option<(T, Before)> {
     let set = set_of(signal).filter(|_| IS_WRAPPING.load(Ordering::Relaxed))?;
-    let before = Before { handler: set.handler.load(Ordering::Relaxed), flags: set.flags.load(Ordering::Relaxed) };
-    let answer = next();
     // A child of vfork(2) has handlers of its own, and its parent's memory.
+    if !fork::is_served() {
+        let before = set.get();
+        return Some((next(), before));
+    }
+    let _changing = Changing::begin();
+    let before = set.get();
+    let answer = next();
+    wrap(signal);
+    Some((answer, before))
+}
+
+/// The same for a definition that looks at the mask and changes it, and so cannot wait for its turn.
+pub fn change_with_mask<T>(signal: c_int, next: impl FnOnce() -> T) -> Option<(T, Before)> {
+    let before = set_of(signal).filter(|_| IS_WRAPPING.load(Ordering::Relaxed))?.get();
+    let answer = next();
     if fork::is_served() {
-        let _held = HeldSignals::hold();
+        let _changing = Changing::begin();
         wrap(signal);
     }
     Some((answer, before))
@@ -210,6 +258,7 @@ extern "C" fn handler_to_run(signal: c_int, info: *mut siginfo_t, context: *mut 
 
 /// SA_RESETHAND: one that is put off, the kernel must not reset.
 fn reset(signal: c_int, flags: c_int) {
+    let _changing = Changing::begin();
     let Some(mut action) = installed(signal).filter(|action| action.sa_sigaction == ours()) else { return };
     Before { handler: SIG_DFL, flags }.reveal(&mut action);
     install(signal, &action);

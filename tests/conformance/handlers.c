@@ -383,6 +383,47 @@ static void actions(void)
 	TRY(close(fd));
 }
 
+// Two threads set the same signal at once: what each of them replaces says who was last.
+static volatile sig_atomic_t round_of_other, done_by_other;
+static void (*replaced_by_other)(int);
+
+static void *ignore_many_times(void *unused)
+{
+	for (int i = 1; i <= 3000; i++) {
+		while (round_of_other != i)
+			;
+		for (volatile int spin = i % 1000; spin > 0; spin--)
+			;
+		replaced_by_other = signal(SIGUSR1, SIG_IGN);
+		done_by_other = i;
+	}
+	return unused;
+}
+
+static void two_at_once(void)
+{
+	pthread_t other;
+	int fd = listener(), wrong = 0;
+	if (pthread_create(&other, NULL, ignore_many_times, NULL))
+		give_up("pthread_create");
+	for (int i = 1; i <= 3000; i++) {
+		signal(SIGUSR1, SIG_DFL);
+		round_of_other = i;
+		void (*replaced)(int) = signal(SIGUSR1, first);
+		while (done_by_other != i)
+			;
+		struct sigaction now;
+		sigaction(SIGUSR1, NULL, &now);
+		if (replaced_by_other == first)
+			wrong += replaced != SIG_DFL || now.sa_handler != SIG_IGN;
+		else
+			wrong += replaced_by_other != SIG_DFL || replaced != SIG_IGN || now.sa_handler != first;
+	}
+	TRY(wrong);
+	TRY(pthread_join(other, NULL));
+	TRY(close(fd));
+}
+
 const struct test_case cases[] = {
 	{"which_handler", FLOW, which_handler, stay},
 	{"which_handler_of_accept", PASSED, which_handler_of_accept, NULL},
@@ -391,5 +432,6 @@ const struct test_case cases[] = {
 	{"storm", SERVED, storm, echo_to_storm},
 	{"values", FLOW, values, stay},
 	{"actions", PASSED, actions, NULL},
+	{"two_at_once", PASSED, two_at_once, NULL},
 	{0},
 };

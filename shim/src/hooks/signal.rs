@@ -53,7 +53,10 @@ export! {
 
     /// sigset(3).
     fn sigset(number: c_int, handler: sighandler_t) -> sighandler_t = declared::sigset {
-        set!(number, handler)
+        // SAFETY: these are the application's own arguments.
+        let next = || unsafe { exported::next(number, handler) };
+        let (found, before) = signals::change_with_mask(number, next)?;
+        Some(before.handler(found))
     }
 
     /// sigignore(3).
