@@ -1,5 +1,6 @@
 //! A directory of a test's own, readable by everybody (servers drop their privileges), removed on drop.
 
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -14,9 +15,15 @@ impl Scratch {
     /// Makes an empty directory that every user may write to.
     pub fn new() -> Scratch {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("userstack-{}-{count}", std::process::id()));
-        std::fs::create_dir(&path).expect("the directory for temporary files is writable");
+        // A run that was killed may have left one of the same name.
+        let path = loop {
+            let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("userstack-{}-{count}", std::process::id()));
+            match std::fs::create_dir(&path) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                made => break made.map(|()| path).expect("the directory for temporary files is writable"),
+            }
+        };
         let everybody = std::fs::Permissions::from_mode(0o777);
         std::fs::set_permissions(&path, everybody).expect("the directory is ours");
         Scratch { path }
