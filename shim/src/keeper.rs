@@ -208,7 +208,7 @@ pub fn deliver(limit: Duration, grace: Duration) {
             _ => clock::after(start, limit),
         };
         if end.is_some_and(|end| end <= now) {
-            return;
+            return stack.strike_delivered();
         }
         let until = crate::wait::earliest(end, stack.deadline()).unwrap_or(now);
         let mut fds: Vec<_> = world.network.iter().flat_map(|network| network.rings()).map(readable).collect();

@@ -300,6 +300,13 @@ impl Stack {
         self.flows.iter().filter(|(_, flow)| flow.is_undelivered()).count()
     }
 
+    /// Strikes from the register all flows but these: their peers know the end.
+    pub fn strike_delivered(&mut self) {
+        let Some(register) = &mut self.register else { return };
+        let delivered = self.flows.iter().filter(|(_, flow)| !flow.is_undelivered());
+        delivered.for_each(|(key, _)| register.strike(key.index()));
+    }
+
     /// Whether anything of ours, TIME-WAIT included, lives on a port that was connected from: then the kernel must
     /// go on reserving it.
     pub fn is_port_held(&self, address: IpAddr, port: u16) -> bool {

@@ -34,10 +34,10 @@ impl KernelTcp {
         self.segments_in == 0 && self.segments_out == 0
     }
 
-    /// Whether it served no connection: all that it did was to answer segments for which it has no socket, as those
-    /// of a peer that closes its half after the preloaded program has ended.
+    /// Whether it served no connection: all that it did was to answer with RSTs what it has no socket for, as segments of a
+    /// peer that closes its half after the preloaded program has ended; RSTs themselves have no answer.
     pub fn served_nothing(&self) -> bool {
-        self.segments_in == self.resets_out && self.segments_out == self.resets_out
+        self.segments_out == self.resets_out
     }
 }
 
