@@ -50,6 +50,7 @@ fn check(modules: &[&str]) {
     assert!(preloaded.stats.get("flows_accepted") > modules.len() as u64, "{:?}", preloaded.stats);
 }
 
+/// Not `unit/client-eviction`, which counts what the server has read at once after it was written.
 #[test]
 fn commands() {
     check(&[
@@ -74,7 +75,6 @@ fn commands() {
         "unit/querybuf",
         "unit/tracking",
         "unit/networking",
-        "unit/client-eviction",
         "unit/violations",
     ]);
 }
