@@ -96,18 +96,33 @@ int stream(void)
 	return fd;
 }
 
-int listener(void)
+int unattended_listener(void)
 {
 	union address address = wildcard_at(PORT);
 	int fd = stream(), on = 1;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
 	if (bind(fd, &address.any, address_len) || listen(fd, 16))
 		give_up("listen");
+	return fd;
+}
+
+int listener(void)
+{
+	int fd = unattended_listener();
 	// The library takes connections from the first look at the listener on.
 	struct pollfd look = {.fd = fd, .events = POLLIN};
 	if (poll(&look, 1, 0) < 0)
 		give_up("poll");
 	return fd;
+}
+
+void connect_once(void)
+{
+	union address address = ours_at(PORT);
+	await();
+	int fd = stream();
+	TRY(connect(fd, &address.any, address_len));
+	await();
 }
 
 int flow(void)

@@ -99,7 +99,9 @@ void tell_number(uint64_t number);
 uint64_t await_number(void);
 
 int stream(void);                                       // a new TCP socket
-int listener(void);                                     // on the wildcard address and PORT, already attended to
+int unattended_listener(void);                          // on the wildcard address and PORT
+int listener(void);                                     // the same, already attended to
+void connect_once(void);                                // the peer of a listener: connects when told, and stays until told again
 int flow(void);                                         // this side's end of the one flow
 void set_nonblocking(int fd);
 void reset_on_close(int fd);                            // SO_LINGER of 0 seconds

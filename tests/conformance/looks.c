@@ -212,15 +212,6 @@ static void many_at_a_listener(void)
 	tell();
 }
 
-static void connect_once(void)
-{
-	union address address = ours_at(PORT);
-	await();
-	int fd = stream();
-	TRY(connect(fd, &address.any, address_len));
-	await();
-}
-
 // A child of fork(2) looks at its parent's epoll instance before it has used it otherwise.
 static void at_a_parents_set(void)
 {

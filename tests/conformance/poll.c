@@ -24,15 +24,6 @@ static void listening(void)
 	tell();
 }
 
-static void connect_once(void)
-{
-	union address address = ours_at(PORT);
-	await();
-	int fd = stream();
-	TRY(connect(fd, &address.any, address_len));
-	await();
-}
-
 static void connected(void)
 {
 	char bytes[16];

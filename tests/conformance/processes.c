@@ -300,10 +300,9 @@ static void serve_shared(int waiting, int release)
 static void shared_listener(void)
 {
 	// Not attended to here: one of the children will.
-	union address address = wildcard_at(PORT);
-	int ends[2], waiting = stream();
-	if (pipe(ends) || bind(waiting, &address.any, address_len) || listen(waiting, 16))
-		give_up("listen");
+	int ends[2], waiting = unattended_listener();
+	if (pipe(ends))
+		give_up("pipe");
 	pid_t pids[2];
 	for (int at = 0; at < 2; at++) {
 		pids[at] = child();
@@ -354,11 +353,9 @@ static void shared_listener_peer(void)
 // As a server that reloads: what waits at a listener that one process closes, another one accepts.
 static void left_to_another(void)
 {
-	union address address = wildcard_at(PORT), name;
+	union address name;
 	socklen_t len = sizeof name;
-	int waiting = stream(), epfd;
-	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
-		give_up("listen");
+	int waiting = unattended_listener(), epfd;
 	pid_t pid = child();
 	if (pid == 0) {
 		struct epoll_event event = {.events = EPOLLIN};

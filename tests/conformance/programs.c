@@ -274,10 +274,7 @@ static void left_to_a_stranger(void)
 		TRY(send(fd, bytes, 4, 0));
 		leave(TRY(close(fd)));
 	}
-	union address address = wildcard_at(PORT);
-	int waiting = stream(), epfd;
-	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
-		give_up("listen");
+	int waiting = unattended_listener(), epfd;
 	pid_t pid = child();
 	if (pid == 0) {
 		struct epoll_event event = {.events = EPOLLIN};
@@ -335,10 +332,7 @@ static int is_unix(int fd)
 // A process that has much to do, and that nobody else accepts beside.
 static void late_and_alone(void)
 {
-	union address address = wildcard_at(PORT);
-	int waiting = stream(), epfd;
-	if (bind(waiting, &address.any, address_len) || listen(waiting, 16))
-		give_up("listen");
+	int waiting = unattended_listener(), epfd;
 	pid_t pid = child();
 	if (pid == 0) {
 		struct epoll_event event = {.events = EPOLLIN};

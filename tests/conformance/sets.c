@@ -314,15 +314,6 @@ static void copied_listener(void)
 	tell();
 }
 
-static void connect_once(void)
-{
-	union address address = ours_at(PORT);
-	await();
-	int fd = stream();
-	TRY(connect(fd, &address.any, address_len));
-	await();
-}
-
 // A socket becomes the kernel's after the descriptor that was registered has been closed; a copy is open.
 static void handed_to_the_kernel(void)
 {

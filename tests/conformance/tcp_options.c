@@ -120,35 +120,37 @@ static void say_segments(void)
 	SAY(fd, TCP_MAXSEG);
 }
 
-// The host's own algorithm is set by its name, although it may be one that only the kernel has.
-static void own_algorithm(void)
+static int with_own_algorithm(void)
 {
-	union address address = peer_at(PORT);
 	char name[16];
 	socklen_t len = sizeof name;
 	await();
 	int fd = stream();
 	TRY(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len));
 	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, len));
+	return fd;
+}
+
+static void connect_by_its_algorithm(int fd)
+{
+	union address address = peer_at(PORT);
 	TRY(connect(fd, &address.any, address_len));
 	say_algorithm(fd, 16);
 	tell();
 }
 
+// The host's own algorithm is set by its name, although it may be one that only the kernel has.
+static void own_algorithm(void)
+{
+	connect_by_its_algorithm(with_own_algorithm());
+}
+
 // One of ours is served, whatever was set before it.
 static void own_algorithm_and_another(void)
 {
-	union address address = peer_at(PORT);
-	char name[16];
-	socklen_t len = sizeof name;
-	await();
-	int fd = stream();
-	TRY(getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, &len));
-	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, len));
+	int fd = with_own_algorithm();
 	TRY(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4));
-	TRY(connect(fd, &address.any, address_len));
-	say_algorithm(fd, 16);
-	tell();
+	connect_by_its_algorithm(fd);
 }
 
 static void are_inherited(void)

@@ -271,16 +271,21 @@ static void *look_for_a_while(void *argument)
 	return NULL;
 }
 
-static void closed_under_a_poll(void)
+static void closed_under(void *(*wait)(void *))
 {
 	int fd = flow(), copy = fd;
-	pthread_t looking = start(look_for_a_while, &copy);
+	pthread_t looking = start(wait, &copy);
 	usleep(20000);
 	close(fd);
 	usleep(20000);
 	printf("closed\n");
 	pthread_join(looking, NULL);
 	tell();
+}
+
+static void closed_under_a_poll(void)
+{
+	closed_under(look_for_a_while);
 }
 
 static void *select_for_a_while(void *argument)
@@ -295,14 +300,7 @@ static void *select_for_a_while(void *argument)
 
 static void closed_under_a_select(void)
 {
-	int fd = flow(), copy = fd;
-	pthread_t looking = start(select_for_a_while, &copy);
-	usleep(20000);
-	close(fd);
-	usleep(20000);
-	printf("closed\n");
-	pthread_join(looking, NULL);
-	tell();
+	closed_under(select_for_a_while);
 }
 
 static void read_the_end_later(void)
