@@ -233,7 +233,9 @@ pub fn wait(key: Key, events: Room<epoll_event>, timeout: Option<Duration>, mask
     let admitted = admission::begin_in_set(&mut world, key);
     let own = waits::begin(&mut world, Subject::Set(key), admitted)?;
     let reported = wait_in(world, own, key, events, timeout, mask);
-    waits::end(&mut world::enter_quietly(), own);
+    if thread::wait() == Some(own) {
+        waits::end(&mut world::enter_quietly(), own);
+    }
     reported
 }
 
@@ -284,6 +286,10 @@ fn wait_in(
         if ours > 0 {
             let has_room = ours < events.len();
             let asks = has_room && world.sets.get_mut(key).is_some_and(|set| set.is_time_to_ask(now));
+            if !asks {
+                // While the lock is held: a busy event loop need not take it again for that.
+                waits::end(&mut world, own);
+            }
             drop(world);
             thread::end_wait();
             let look = |events: &mut Room<epoll_event>| sys::look_in_epoll(epfd, events);
